@@ -1,0 +1,8 @@
+//! The hash by which keys are spread over workers and by which state is stored: XXH3-64 of the key's bytes, the
+//! same on every machine and in every release.
+
+/// Hash of a key (a vehicle, driver, trip or fleet id).
+#[inline]
+pub fn hash(key: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key.as_bytes())
+}

@@ -1,0 +1,14 @@
+//! What a reading, window, trip, score, anomaly and policy *is*: types, decoding, Arrow and JSON forms.
+//! Depends on no other crate of the workspace, on no dataflow and on no broker.
+
+pub mod catalogue;
+pub mod control;
+pub mod fixed;
+pub mod key;
+pub mod mapping;
+pub mod policy;
+pub mod reading;
+pub mod row;
+pub mod table;
+pub mod time;
+pub mod unit;

@@ -1,0 +1,189 @@
+//! What a decoder hands to the dataflow: readings in columnar batches, trip payloads, rejects.
+//!
+//! ```text
+//!  record (bytes) ──decode──► ReadingBatch   (layouts wide, long)
+//!                         ├─► TripPayload    (layout trip)
+//!                         └─► Reject         (reason + raw bytes)
+//! ```
+//!
+//! A batch holds the readings of one chunk of one origin that belong to one worker, so that the
+//! exchange moves whole batches and nothing is allocated for a single reading.
+
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The value of a signal that is not known. No fixed-point value ever equals it.
+pub const NULL: i64 = i64::MIN;
+
+/// Where records come from: one partition of a topic, or the files of a source (partition 0, one origin a file).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Origin {
+    /// Name of the source in the configuration.
+    pub source: Arc<str>,
+    /// Topic, or the file's path as given.
+    pub name: Arc<str>,
+    /// Kafka partition; 0 for files.
+    pub partition: i32,
+}
+
+/// The circumstances of a reading: who, on which trip, in which fleet, and what was not a number.
+/// Interned by the decoder, so that consecutive readings of a vehicle share one.
+///
+/// The field order is the *content order* of DESIGN §4: of two duplicates the one whose circumstances are
+/// smaller stays.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Meta {
+    pub vehicle: Arc<str>,
+    /// Values of signals of type `text`, by signal index, ascending. They count as signal values (a reading with
+    /// another text is another reading, not a duplicate).
+    pub texts: Vec<(u16, Arc<str>)>,
+    pub driver: Option<Arc<str>>,
+    pub trip: Option<Arc<str>>,
+    pub fleet: Option<Arc<str>>,
+    pub quality: Option<Arc<str>>,
+    /// Fields that no mapping names, as one JSON object with its keys in byte order.
+    pub tags: Option<Arc<str>>,
+}
+
+/// The head of one reading in a [`ReadingBatch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Event time, µs since 1970 UTC.
+    pub at: i64,
+    /// Offset in the partition, or line (from 1; row for Parquet) in the file.
+    pub position: i64,
+    /// Kafka's timestamp or the mapped record time, µs; [`NULL`] where there is none.
+    pub record_time: i64,
+    /// Index into [`ReadingBatch::metas`].
+    pub meta: u32,
+    /// Which element of an expanded record this is, from 0.
+    pub element: u32,
+}
+
+/// Readings of one chunk of one origin. Row `i` has its values at `values[i*width .. (i+1)*width]`,
+/// fixed-point at each signal's declared decimals, [`NULL`] where not known; booleans are 0 and 1; text signals
+/// are always [`NULL`] here and stand in [`Meta::texts`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadingBatch {
+    pub origin: Arc<Origin>,
+    /// Number of signals in the catalogue.
+    pub width: usize,
+    pub metas: Vec<Arc<Meta>>,
+    pub heads: Vec<Head>,
+    pub values: Vec<i64>,
+}
+
+impl ReadingBatch {
+    pub fn new(origin: Arc<Origin>, width: usize) -> Self {
+        Self { origin, width, metas: Vec::new(), heads: Vec::new(), values: Vec::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+
+    /// The values of reading `i`.
+    pub fn row(&self, i: usize) -> &[i64] {
+        &self.values[i * self.width..(i + 1) * self.width]
+    }
+
+    pub fn meta(&self, i: usize) -> &Arc<Meta> {
+        &self.metas[self.heads[i].meta as usize]
+    }
+
+    /// Appends a reading; `head.meta` is overwritten. Consecutive readings with the same `meta` share an entry.
+    pub fn push(&mut self, mut head: Head, meta: &Arc<Meta>, values: &[i64]) {
+        debug_assert_eq!(values.len(), self.width);
+        let shared = self.metas.last().is_some_and(|last| Arc::ptr_eq(last, meta));
+        if !shared {
+            self.metas.push(meta.clone());
+        }
+        head.meta = (self.metas.len() - 1) as u32;
+        self.heads.push(head);
+        self.values.extend_from_slice(values);
+    }
+}
+
+/// A whole trip sent as one record (layout `trip`): one reading in `intake`, and a finished trip of its own.
+/// Two payloads with equal `vehicle … samples` are duplicates; field order is content order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TripPayload {
+    /// As sent, else derived from a hash of payload and record time.
+    pub trip_id: Arc<str>,
+    /// Kafka's timestamp, the mapped `record_time`, the record's `at`, or `replay --at`, µs.
+    pub record_time: i64,
+    pub vehicle: Arc<str>,
+    pub driver: Option<Arc<str>>,
+    pub fleet: Option<Arc<str>>,
+    pub quality: Option<Arc<str>>,
+    pub tags: Option<Arc<str>>,
+    /// Ascending by time; each with its event time in µs and one value a signal of the catalogue.
+    pub samples: Vec<TripSample>,
+    pub origin: Arc<Origin>,
+    pub position: i64,
+    /// The source's sample interval, µs.
+    pub sample_interval: i64,
+}
+
+/// One sample of a [`TripPayload`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TripSample {
+    pub at: i64,
+    pub values: Vec<i64>,
+    pub texts: Vec<(u16, Arc<str>)>,
+}
+
+/// A record that could not be used, or a reading that came too late; nothing of it is lost.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Reject {
+    pub origin: Arc<Origin>,
+    pub position: i64,
+    /// µs; [`NULL`] where there is none.
+    pub record_time: i64,
+    /// A short stable word, such as `not_json`, `no_vehicle`, `time_implausible`.
+    pub reason: Arc<str>,
+    /// What was wrong, for a person: the field, what stood there, what was expected.
+    pub detail: String,
+    /// The record's raw bytes; `None` for a tombstone.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// What one origin's records came to (table `intake`). Additive; `records = decoded + rejected` and
+/// `readings = used + duplicates + late` hold at the end of every epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct IntakeCounts {
+    pub records: i64,
+    pub readings: i64,
+    pub decoded: i64,
+    pub rejected: i64,
+    pub used: i64,
+    pub duplicates: i64,
+    pub late: i64,
+    pub invalid_values: i64,
+}
+
+impl std::ops::AddAssign<&IntakeCounts> for IntakeCounts {
+    fn add_assign(&mut self, o: &IntakeCounts) {
+        self.records += o.records;
+        self.readings += o.readings;
+        self.decoded += o.decoded;
+        self.rejected += o.rejected;
+        self.used += o.used;
+        self.duplicates += o.duplicates;
+        self.late += o.late;
+        self.invalid_values += o.invalid_values;
+    }
+}
+
+/// Receives what a decoder makes of records. Implemented by the source operator, which routes each reading to the
+/// worker that owns its vehicle, and by `drivetrain check`, which prints.
+pub trait Accept {
+    /// One reading. `head.meta` is to be ignored.
+    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64]);
+    fn trip(&mut self, trip: TripPayload);
+    fn reject(&mut self, reject: Reject);
+}
