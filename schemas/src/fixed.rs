@@ -57,9 +57,62 @@ pub fn format(value: i128, decimals: u32) -> String {
 /// # Errors
 /// [`NumberError::Syntax`] when it is no number (`NaN` and `inf` are none), [`NumberError::Overflow`] when its
 /// magnitude exceeds `i64` at these decimals.
+#[inline]
 pub fn parse_decimal(text: &[u8], decimals: u32) -> Result<i64, NumberError> {
-    let parsed = Decimal::parse(text)?;
-    parsed.round(decimals as i32)
+    match parse_short(text, decimals) {
+        Some(value) => Ok(value),
+        None => Decimal::parse(text)?.round(decimals as i32),
+    }
+}
+
+/// Powers of ten that an `i64` holds.
+const POW10: [i64; 19] = {
+    let mut table = [1i64; 19];
+    let mut i = 1;
+    while i < 19 {
+        table[i] = table[i - 1] * 10;
+        i += 1;
+    }
+    table
+};
+
+/// The common case in 64-bit arithmetic: at most 18 digits, no exponent. None: take the long way.
+#[inline]
+fn parse_short(text: &[u8], decimals: u32) -> Option<i64> {
+    let (negative, rest) = match text.split_first()? {
+        (b'-', rest) => (true, rest),
+        (b'+', rest) => (false, rest),
+        _ => (false, text),
+    };
+    if rest.len() > 19 {
+        return None;
+    }
+    let (mut mantissa, mut digits, mut point) = (0u64, 0usize, None);
+    for &b in rest {
+        let digit = b.wrapping_sub(b'0');
+        if digit < 10 {
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+            digits += 1;
+        } else if b == b'.' && point.is_none() {
+            point = Some(digits);
+        } else {
+            return None;
+        }
+    }
+    if digits == 0 || digits > 18 {
+        return None;
+    }
+    let mantissa = mantissa as i64;
+    let fraction = point.map_or(0, |p| digits - p);
+    let kept = decimals as usize;
+    let magnitude = if fraction <= kept {
+        mantissa.checked_mul(*POW10.get(kept - fraction)?)?
+    } else {
+        let divisor = *POW10.get(fraction - kept)?;
+        let (quotient, twice) = (mantissa / divisor, 2 * (mantissa % divisor));
+        quotient + i64::from(twice > divisor || (twice == divisor && quotient & 1 == 1))
+    };
+    Some(if negative { -magnitude } else { magnitude })
 }
 
 /// A decimal number: `(-1)^negative * digits * 10^exponent`, plus a sticky flag for digits beyond the first 36.
@@ -111,6 +164,30 @@ impl Decimal {
             self.sticky |= digit != 0;
             self.exponent += i32::from(!fraction);
         }
+    }
+
+    /// The same value with the fewest digits, so that equal numbers are equal structures.
+    pub fn normalized(mut self) -> Self {
+        if self.digits == 0 {
+            return Decimal { negative: false, digits: 0, exponent: 0, sticky: self.sticky };
+        }
+        while !self.sticky && self.digits.is_multiple_of(10) {
+            self.digits /= 10;
+            self.exponent = self.exponent.saturating_add(1);
+        }
+        self
+    }
+
+    /// The largest fixed-point number at `decimals` decimals that is not above it.
+    pub fn floor(&self, decimals: u32) -> Result<i64, NumberError> {
+        let shift = self.exponent.saturating_add(decimals as i32);
+        if self.digits == 0 || shift >= 0 {
+            return self.round(decimals as i32);
+        }
+        let divisor = if shift < -38 { u128::MAX } else { 10u128.pow(shift.unsigned_abs()) };
+        let rest = self.sticky || !self.digits.is_multiple_of(divisor);
+        let magnitude = i64::try_from(self.digits / divisor).map_err(|_| NumberError::Overflow)?;
+        Ok(if self.negative { -magnitude - i64::from(rest) } else { magnitude })
     }
 
     /// Rounds half to even to `decimals` decimals (which may be negative).

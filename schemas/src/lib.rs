@@ -1,9 +1,13 @@
 //! What a reading, window, trip, score, anomaly and policy *is*: types, decoding, Arrow and JSON forms.
 //! Depends on no other crate of the workspace, on no dataflow and on no broker.
 
+pub mod arrow;
 pub mod catalogue;
 pub mod control;
+pub mod decode;
+pub mod document;
 pub mod fixed;
+pub mod json;
 pub mod key;
 pub mod mapping;
 pub mod policy;

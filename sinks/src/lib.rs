@@ -1,4 +1,23 @@
 //! Where results go: the Parquet history, the compacted topics and their local form, the progress log, and the
 //! protocol that commits all of them together. Depends on `schemas` only; knows nothing of how results are computed.
+//!
+//! ```text
+//!  message ──► commit ──┬──► history    Parquet, staged, then published
+//!                       ├──► live       compacted topics as local files   ┐ one Outlet:
+//!                       ├──► kafka      compacted topics                  ┘ one or the other
+//!                       └──► progress   what has happened
+//! ```
 
+pub mod commit;
+pub mod history;
+pub mod kafka;
+pub mod live;
+pub mod manifest;
 pub mod message;
+pub mod outlet;
+pub mod progress;
+pub mod units;
+
+mod files;
+
+pub use files::FileError;

@@ -53,9 +53,18 @@ pub struct Binding {
 #[derive(Debug)]
 pub enum Message {
     Ticket(Ticket),
-    Output { epoch: i64, output: Output },
+    Output {
+        epoch: i64,
+        output: Output,
+    },
     /// The worker has finished every epoch below this one (`i64::MAX`: all).
-    Frontier { worker: usize, epoch: i64 },
+    Frontier {
+        worker: usize,
+        epoch: i64,
+    },
+    /// No more tickets will come: commit what has been ticketed once all workers have finished it, publish everything
+    /// and end. Nothing is closed by it (compare [`Ticket::end`], which needs no `Stop` after it).
+    Stop,
     /// A worker or source failed: commit nothing more, end with this error.
     Failed(String),
 }

@@ -1,0 +1,17 @@
+//! The thin timely and differential wrappers that run the kernels. The only place of this crate that knows a dataflow.
+//!
+//! - [`sequence`]: the per-vehicle kernels as one keyed timely operator;
+//! - [`payloads`]: whole trips sent as records, the newest version of each;
+//! - [`documents`]: control changes as a differential collection;
+//! - [`relations`]: facts × reference data × policies → trips, drivers, fleets.
+
+pub mod documents;
+pub mod payloads;
+pub mod relations;
+pub mod sequence;
+
+/// The timestamp of the dataflow: the epoch.
+pub type Time = u64;
+
+/// A differential collection at epochs.
+pub type Rows<'scope, D> = differential_dataflow::VecCollection<'scope, Time, D, isize>;

@@ -1,0 +1,169 @@
+//! Where a trip belongs: the vehicle's fleet at the time, and the fleets above that one.
+
+use super::Problem;
+use crate::facts::{AnomalyFact, TripFact};
+use crate::flow::Rows;
+use differential_dataflow::operators::Iterate;
+use drivetrain_schemas::control::Document;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The forest of fleets. Edges to unknown parents and edges inside a cycle are cut.
+pub(super) struct Tree<'scope> {
+    /// Every fleet with a document.
+    pub(super) nodes: Rows<'scope, Arc<str>>,
+    /// (child, parent), as far as it is not cut.
+    pub(super) parents: Rows<'scope, (Arc<str>, Arc<str>)>,
+    /// (fleet, (ancestor, distance)), distance from 1.
+    pub(super) ancestors: Rows<'scope, (Arc<str>, (Arc<str>, u32))>,
+    unknown: Rows<'scope, (Arc<str>, Arc<str>)>,
+    cyclic: Rows<'scope, (Arc<str>, Arc<str>)>,
+}
+
+pub(super) fn tree(documents: Rows<'_, Document>) -> Tree<'_> {
+    let fleets = documents.flat_map(|d| match d {
+        Document::Fleet(fleet) => Some((fleet.fleet_id, fleet.parent_id)),
+        _ => None,
+    });
+    let nodes = fleets.clone().map(|(fleet, _)| fleet);
+    let stated = fleets.flat_map(|(fleet, parent)| parent.map(|p| (p, fleet)));
+    let known = stated.clone().semijoin(nodes.clone()).map(|(parent, child)| (child, parent));
+    let unknown = stated.antijoin(nodes.clone()).map(|(parent, child)| (child, parent));
+    let looping = reach(known.clone()).filter(|(from, to)| from == to).map(|(node, _)| node);
+    // A fleet has one parent, so that its edge is in a cycle exactly when it is.
+    let parents = known.clone().antijoin(looping.clone());
+    let cyclic = known.semijoin(looping);
+    Tree { nodes, ancestors: ancestors(parents.clone()), parents, unknown, cyclic }
+}
+
+/// All (from, to) along one edge or more.
+fn reach<'scope>(edges: Rows<'scope, (Arc<str>, Arc<str>)>) -> Rows<'scope, (Arc<str>, Arc<str>)> {
+    edges.clone().iterate(|scope, reached| {
+        let edges = edges.enter(scope);
+        let further = reached.map(|(from, via)| (via, from)).join_map(edges.clone(), |_, from, to| (from.clone(), to.clone()));
+        edges.concat(further).distinct()
+    })
+}
+
+fn ancestors<'scope>(parents: Rows<'scope, (Arc<str>, Arc<str>)>) -> Rows<'scope, (Arc<str>, (Arc<str>, u32))> {
+    let direct = parents.clone().map(|(child, parent)| (child, (parent, 1)));
+    direct.clone().iterate(|scope, found| {
+        let further = found
+            .map(|(child, (ancestor, distance))| (ancestor, (child, distance)))
+            .join_map(parents.enter(scope), |_, (child, distance), above| (child.clone(), (above.clone(), distance + 1)));
+        direct.enter(scope).concat(further).distinct()
+    })
+}
+
+/// What is wrong with fleets and with the vehicles' fleets.
+pub(super) fn problems<'scope>(tree: &Tree<'scope>, documents: Rows<'scope, Document>) -> Rows<'scope, Problem> {
+    let fleet = |text: &'static str| {
+        move |(child, parent): (Arc<str>, Arc<str>)| Problem {
+            document: format!("fleets/{child}").into(),
+            problem: text.replace("{}", &parent).into(),
+        }
+    };
+    let unknown = tree.unknown.clone().map(fleet("its parent_id {} has no document; it is treated as a root"));
+    let cyclic = tree.cyclic.clone().map(fleet("its parent_id {} closes a cycle; the edge is cut"));
+    let vehicles = documents
+        .flat_map(|d| match d {
+            Document::Vehicle(v) => {
+                let from = v.effective_from.as_deref().map_or(String::new(), |f| format!("@{f}"));
+                v.fleet_id.map(|fleet| (fleet, format!("vehicles/{}{from}", v.vehicle_id)))
+            }
+            Document::Driver(d) => {
+                let from = d.effective_from.as_deref().map_or(String::new(), |f| format!("@{f}"));
+                d.fleet_id.map(|fleet| (fleet, format!("drivers/{}{from}", d.driver_id)))
+            }
+            _ => None,
+        })
+        .antijoin(tree.nodes.clone())
+        .map(|(fleet, document)| Problem {
+            document: document.into(),
+            problem: format!("its fleet_id {fleet} has no document").into(),
+        });
+    unknown.concat(cyclic).concat(vehicles)
+}
+
+/// What has a vehicle and a time, and therefore a fleet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+enum Subject {
+    Trip(Arc<TripFact>),
+    Anomaly(Arc<AnomalyFact>),
+}
+
+impl Subject {
+    fn vehicle(&self) -> Arc<str> {
+        match self {
+            Subject::Trip(trip) => trip.vehicle.clone(),
+            Subject::Anomaly(anomaly) => anomaly.vehicle.clone(),
+        }
+    }
+
+    fn started_at(&self) -> i64 {
+        match self {
+            Subject::Trip(trip) => trip.started_at,
+            Subject::Anomaly(anomaly) => anomaly.started_at,
+        }
+    }
+
+    fn stated_fleet(&self) -> Option<Arc<str>> {
+        match self {
+            Subject::Trip(trip) => trip.fleet.clone(),
+            Subject::Anomaly(anomaly) => anomaly.fleet.clone(),
+        }
+    }
+}
+
+/// Facts with the fleet they belong to.
+pub(super) struct Located<'scope> {
+    pub(super) trips: Rows<'scope, (Option<Arc<str>>, Arc<TripFact>)>,
+    /// Open anomalies by fleet; those without a fleet are left out.
+    pub(super) anomalies: Rows<'scope, (Arc<str>, Arc<AnomalyFact>)>,
+}
+
+/// The fleet of a trip or anomaly is that of the vehicle's document effective at its start, else the record's.
+///
+/// An outer join without an antijoin: every subject counts with the record's fleet, and where the vehicle has documents
+/// that is taken back and the right one put in its place, at the same epoch.
+pub(super) fn locate<'scope>(
+    trips: Rows<'scope, TripFact>,
+    anomalies: Rows<'scope, AnomalyFact>,
+    documents: Rows<'scope, Document>,
+) -> Located<'scope> {
+    let open = anomalies.filter(|a| a.ended_at.is_none()).map(|a| Subject::Anomaly(Arc::new(a)));
+    let subjects = trips.map(|t| Subject::Trip(Arc::new(t))).concat(open).map(|s| (s.vehicle(), s));
+    let timelines = documents
+        .flat_map(|d| match d {
+            Document::Vehicle(v) => {
+                let from = v.effective_from.as_deref().and_then(|f| drivetrain_schemas::time::parse_rfc3339(f).ok());
+                Some((v.vehicle_id, (from.unwrap_or(i64::MIN), v.fleet_id)))
+            }
+            _ => None,
+        })
+        .reduce_named("timelines", |_vehicle, entries, output| {
+            let timeline: Vec<_> = entries.iter().map(|((from, fleet), _)| (*from, fleet.clone())).collect();
+            output.push((timeline, 1));
+        });
+    let stated = subjects.clone().map(|(_, s)| (s.stated_fleet(), s));
+    let matched = subjects.join_map(timelines, |_, subject, timeline| (subject.clone(), resolve(subject, timeline)));
+    let withdrawn = matched.clone().map(|(s, _)| (s.stated_fleet(), s)).negate();
+    let resolved = matched.map(|(s, fleet)| (fleet, s));
+    let located = stated.concat(withdrawn).concat(resolved).consolidate_stream();
+    let trips = located.clone().flat_map(|(fleet, s)| match s {
+        Subject::Trip(trip) => Some((fleet, trip)),
+        Subject::Anomaly(_) => None,
+    });
+    let anomalies = located.flat_map(|(fleet, s)| match (fleet, s) {
+        (Some(fleet), Subject::Anomaly(anomaly)) => Some((fleet, anomaly)),
+        _ => None,
+    });
+    Located { trips, anomalies }
+}
+
+/// The fleet of the last entry at or before the subject's start; without one, or where it names none, the record's.
+fn resolve(subject: &Subject, timeline: &[(i64, Option<Arc<str>>)]) -> Option<Arc<str>> {
+    let at = subject.started_at();
+    let entry = timeline.iter().rev().find(|(from, _)| *from <= at);
+    entry.and_then(|(_, fleet)| fleet.clone()).or_else(|| subject.stated_fleet())
+}

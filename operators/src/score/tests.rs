@@ -1,0 +1,127 @@
+use super::*;
+use crate::testing::catalogue;
+use drivetrain_schemas::policy::Decimal;
+use proptest::prelude::*;
+
+fn harsh(value: i64, count: u32) -> Harsh {
+    let bin = 2 * value.div_euclid(1000) + i64::from(value.rem_euclid(1000) != 0);
+    Harsh { signal: 0, bin: bin as i32, speed: 30, count }
+}
+
+fn trip(values: &[i64]) -> TripFact {
+    TripFact {
+        trip_id: "t".into(),
+        vehicle: "v".into(),
+        driver: None,
+        fleet: None,
+        open: false,
+        started_at: 0,
+        ended_at: 0,
+        samples: 2,
+        duration: 2_000_000,
+        distance: Some(50 * KILOMETRE),
+        max_speed: None,
+        speeding: None,
+        harsh: values.iter().map(|v| harsh(*v, 1)).collect(),
+    }
+}
+
+fn resolved(change: impl FnOnce(&mut Policy)) -> Result<ResolvedPolicy, PolicyError> {
+    let mut policy = Policy::fleetflow();
+    change(&mut policy);
+    ResolvedPolicy::new(&policy, &catalogue())
+}
+
+#[test]
+fn one_harsh_braking_costs_five() {
+    let policy = resolved(|_| ()).unwrap();
+    let fact = trip(&[-500_000]);
+    let s = score(&policy, &fact);
+    assert_eq!((s.score, s.counts, s.exposure), (95_000_000, [1, 0, 0, 0, 0, 0], 2_000_000));
+    let why = why(&policy, &fact, &s);
+    assert_eq!((why[0].penalty, why[0].share, why[1].penalty), (5_000_000, 1_000_000, 0));
+    assert_eq!(score(&policy, &trip(&[600_000; 30])).score, 0);
+}
+
+#[test]
+fn the_threshold_itself_counts_by_ge_alone() {
+    let policy = resolved(|_| ()).unwrap();
+    assert_eq!(score(&policy, &trip(&[-400_000, 400_000])).counts[..2], [0, 0]);
+    assert_eq!(score(&policy, &trip(&[-400_001, 400_001])).counts[..2], [1, 1]);
+    let policy = resolved(|p| p.events.iter_mut().for_each(|r| r.compare = Compare::Ge)).unwrap();
+    assert_eq!(score(&policy, &trip(&[-400_000, 400_000])).counts[..2], [1, 1]);
+    assert_eq!(score(&policy, &trip(&[-399_999, 399_999])).counts[..2], [0, 0]);
+}
+
+#[test]
+fn normalised_and_rounded_once() {
+    let policy = resolved(|p| p.normalisation = Normalisation::Per100Km).unwrap();
+    assert_eq!(score(&policy, &trip(&[-500_000])).score, 90_000_000);
+    let mut unknown = trip(&[-500_000]);
+    unknown.distance = None;
+    assert_eq!(score(&policy, &unknown).score, 95_000_000);
+    let mut third = trip(&[-500_000, 500_000]);
+    third.distance = Some(300 * KILOMETRE);
+    assert_eq!(score(&policy, &third).score, 96_666_667);
+    let policy = resolved(|p| p.normalisation = Normalisation::PerHour).unwrap();
+    let mut hours = trip(&[-500_000]);
+    hours.duration = 2 * HOUR as i64;
+    assert_eq!(score(&policy, &hours).score, 97_500_000);
+}
+
+#[test]
+fn a_driver_is_the_weighted_mean() {
+    let policy = resolved(|_| ()).unwrap();
+    assert_eq!(driver_score(&policy, 95_000_000 * 2 + 100_000_000, 3), Some(96_666_667));
+    assert_eq!(driver_score(&policy, 0, 0), None);
+    let policy = resolved(|p| p.driver.min_exposure = Decimal(10_000_000)).unwrap();
+    assert_eq!(driver_score(&policy, 95_000_000 * 9_999_999, 9_999_999), None);
+    assert_eq!(driver_score(&policy, 95_000_000 * 10_000_000, 10_000_000), Some(95_000_000));
+    let band = |score| policy.driver.band(score).map(|b| b.to_string());
+    assert_eq!(band(90_000_000).as_deref(), Some("excellent"));
+    assert_eq!(band(89_999_999).as_deref(), Some("good"));
+    assert_eq!(band(0).as_deref(), Some("poor"));
+}
+
+#[test]
+fn refusals_say_why() {
+    let refused = |change: fn(&mut Policy)| resolved(change).unwrap_err().to_string();
+    let text = refused(|p| p.events[0].threshold = Decimal(400_500));
+    assert!(text.contains("0.4005 is not on the grid of 0.001 g"), "{text}");
+    let text = refused(|p| p.events[0].threshold = Decimal(199_000));
+    assert!(text.contains("0.199 is below 0.200 g"), "{text}");
+    let text = refused(|p| p.events[0].signal = "g_force_lng".into());
+    assert!(text.contains("did you mean \"g_force_long\""), "{text}");
+    assert!(refused(|p| p.events[1].counting = Counting::Excursion).contains("not supported in scores yet"));
+    assert!(refused(|p| p.valid_from = Some("yesterday".into())).contains("yesterday"));
+}
+
+proptest! {
+    /// Counting by bins is counting by values, whatever the threshold on the grid, the side and the comparison.
+    #[test]
+    fn bins_are_exact(
+        values in prop::collection::vec(prop_oneof![-2_000_000i64..2_000_000, (-2000i64..2000).prop_map(|v| v * 1000)], 0..50),
+        threshold in 200i64..1500,
+        ge: bool,
+        side in 0..3,
+    ) {
+        let direction = [Direction::Negative, Direction::Positive, Direction::Both][side as usize];
+        let policy = resolved(|p| {
+            p.events.truncate(1);
+            p.events[0].threshold = Decimal(threshold * 1000);
+            p.events[0].compare = if ge { Compare::Ge } else { Compare::Gt };
+            p.events[0].direction = direction;
+        }).unwrap();
+        let passes = |v: &&i64| {
+            let sided = match direction {
+                Direction::Negative => **v < 0,
+                Direction::Positive => **v > 0,
+                Direction::Both => true,
+            };
+            sided && if ge { v.abs() >= threshold * 1000 } else { v.abs() > threshold * 1000 }
+        };
+        let expected = values.iter().filter(passes).count() as i64;
+        let bins: Vec<_> = values.iter().map(|v| harsh(*v, 1)).collect();
+        prop_assert_eq!(count(&policy.rules[0], &bins), expected);
+    }
+}

@@ -1,0 +1,109 @@
+//! The command line. Results on stdout, logs on stderr; exit code 0 done, 1 the job failed, 2 the command line or the
+//! configuration is wrong.
+
+use crate::commands::{check, demo, replay, run};
+use crate::{live, query, schema, simulate};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::process::ExitCode;
+
+/// Turns the sensor topics of a fleet into windows, anomalies, driver scores and fleet aggregates, incrementally and
+/// exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "drivetrain", version, max_term_width = 110, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// How much to log (on stderr): error, warn, info, debug, trace, or a filter such as `info,rdkafka=debug`.
+    #[arg(long, global = true, default_value = "info", env = "DRIVETRAIN_LOG")]
+    log_level: String,
+    /// Form of the log.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// An embedded broker, a simulated fleet, the whole graph; prints what it does and what to try next.
+    Demo(demo::DemoArgs),
+    /// Kafka to Kafka and Parquet, until SIGTERM or Ctrl-C.
+    Run(run::RunArgs),
+    /// Files through the same graph, in order, without a broker; then everything closes; prints intake.
+    Replay(replay::ReplayArgs),
+    /// Writes the records of a simulated fleet to a file or a topic.
+    Simulate(simulate::command::SimulateArgs),
+    /// SQL over the history and the live topics.
+    Sql(query::SqlArgs),
+    /// The newest value of each key of a live topic.
+    Live(live::LiveArgs),
+    /// Checks a configuration; with --input shows what it makes of some records. Writes nothing.
+    Check(check::CheckArgs),
+    /// What the tables, topics and documents are.
+    Schema(schema::SchemaArgs),
+}
+
+/// A failed command: what to say, and with which code to exit.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub message: String,
+}
+
+impl Failure {
+    /// The command line or the configuration is wrong.
+    pub fn usage(message: impl std::fmt::Display) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+
+    /// The job failed.
+    pub fn job(message: impl std::fmt::Display) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+}
+
+/// Parses the command line, runs the command, says what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(&cli.log);
+    let result = match cli.command {
+        Command::Demo(args) => demo::demo(args),
+        Command::Run(args) => run::run(args),
+        Command::Replay(args) => replay::replay(args),
+        Command::Simulate(args) => simulate::command::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
+        Command::Sql(args) => query::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
+        Command::Live(args) => live::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
+        Command::Check(args) => check::check(args),
+        Command::Schema(args) => schema::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code: 0, .. }) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            eprintln!("drivetrain: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start_logging(args: &LogArgs) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match args.log_format {
+        LogFormat::Text => subscriber.with_target(false).try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+    // A second start (in a test of this crate) keeps the first one's logging.
+    drop(started);
+}

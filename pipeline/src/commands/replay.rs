@@ -1,0 +1,58 @@
+//! `drivetrain replay`: files through the whole graph, in order, without a broker.
+
+use super::{data_directory, load, print_intake, stop_on_signals};
+use crate::cli::Failure;
+use crate::runtime::{JobOptions, Mode, run_job};
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The configuration.
+    #[arg(long)]
+    config: PathBuf,
+    /// The data directory: history, live values and progress go there.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Worker threads; results do not depend on it.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Start over: deletes what an earlier run left in the data directory, and says what.
+    #[arg(long)]
+    fresh: bool,
+    /// Record time of records that have none.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Repeat a recorded run: its `<data>/bindings/tickets.jsonl`.
+    #[arg(long, value_name = "LOG")]
+    bindings: Option<PathBuf>,
+    /// Files or directories (sorted), or SOURCE=PATH where there are several sources.
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<String>,
+}
+
+pub fn replay(args: ReplayArgs) -> Result<(), Failure> {
+    let config = load(&args.config)?;
+    let data = data_directory(args.data, &config)?;
+    let options = JobOptions {
+        mode: Mode::Replay { inputs: args.inputs, bindings: args.bindings },
+        config,
+        config_path: args.config,
+        data,
+        workers: args.workers,
+        fresh: args.fresh,
+        at: args.at,
+        stop: stop_on_signals()?,
+        progress: true,
+    };
+    let began = Instant::now();
+    let report = run_job(options)?;
+    print_intake(&report.commit.intake);
+    let records: i64 = report.commit.intake.values().map(|c| c.records).sum();
+    let seconds = began.elapsed().as_secs_f64();
+    let rate = records as f64 / seconds.max(1e-9);
+    println!("{records} records in {seconds:.1} s: {rate:.0} records/s, {} epochs", report.commit.epochs);
+    println!("try: drivetrain sql --data {} \"select * from trips limit 10\"", report.data.display());
+    Ok(())
+}

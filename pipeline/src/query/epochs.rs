@@ -1,0 +1,27 @@
+//! `--as-of`: an epoch, or a time that the recorded wall times of the epochs turn into one.
+
+use super::QueryError;
+use drivetrain_sinks::manifest::wall_times;
+use std::path::Path;
+
+/// The epoch that `--as-of` means: a number is one; a time means the last epoch that ended at or before it.
+///
+/// # Errors
+/// [`QueryError::Usage`] when it is neither, or when no epoch had ended by then.
+pub(super) fn resolve(data: &Path, text: &str) -> Result<i64, QueryError> {
+    if let Ok(epoch) = text.parse::<i64>() {
+        return Ok(epoch);
+    }
+    let time = drivetrain_schemas::time::parse_rfc3339(text).map_err(|_| {
+        QueryError::Usage(format!("--as-of {text:?} is neither an epoch nor a time such as 2026-05-01T12:00:00Z"))
+    })?;
+    let walls = wall_times(data).map_err(|e| QueryError::Failed(e.to_string()))?;
+    // Wall times ascend with the epochs, unless the clock was set back: the last epoch counts.
+    let last = walls.iter().rev().find(|(_, wall)| **wall <= time).map(|(epoch, _)| *epoch);
+    last.ok_or_else(|| {
+        let first = walls.values().next().map_or("this directory records no epoch's time".to_string(), |wall| {
+            format!("the first one ended at {}", drivetrain_schemas::time::format_rfc3339(*wall))
+        });
+        QueryError::Usage(format!("--as-of {text}: no epoch had ended by then; {first}"))
+    })
+}

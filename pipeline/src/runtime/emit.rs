@@ -1,0 +1,198 @@
+//! From the dataflow's edge to the committer: each stream becomes outputs of its epoch.
+//!
+//! An output is sent before the operator lets go of its epoch, so that when the probe behind it has passed an epoch
+//! the committer's channel holds all of it.
+
+use crate::edge;
+use crate::runtime::source_operator::Intake;
+use differential_dataflow::VecCollection;
+use drivetrain_operators::config::KernelConfig;
+use drivetrain_operators::flow::relations::{DriverRow, FleetRow, Problem, TripRow};
+use drivetrain_operators::flow::sequence::Results;
+use drivetrain_operators::flow::{Rows, Time};
+use drivetrain_schemas::catalogue::Catalogue;
+use drivetrain_schemas::row::Row;
+use drivetrain_schemas::table::{TableId, Topic};
+use drivetrain_sinks::message::{Message, Output};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::{Capability, Probe, probe};
+
+/// Sends outputs to the committer.
+#[derive(Clone)]
+pub struct Emit {
+    pub sender: crossbeam_channel::Sender<Message>,
+    pub catalogue: Arc<Catalogue>,
+    pub kernels: Arc<KernelConfig>,
+}
+
+/// A sink says nothing downstream; its output only bears the frontier.
+type Nothing = CapacityContainerBuilder<Vec<()>>;
+
+/// A change of a live document.
+type Change = (Arc<str>, String, i64);
+
+impl Emit {
+    /// Windows, events, anomalies, readings, late ones, counts and vehicle states.
+    pub fn results(&self, stream: StreamVec<'_, Time, Results>, finished: &probe::Handle<Time>) {
+        let this = self.clone();
+        self.sink(stream, "results", finished, move |_, results, send| {
+            results.into_iter().for_each(|results| this.send_results(results, send));
+        });
+    }
+
+    fn send_results(&self, results: Results, send: &mut dyn FnMut(Output)) {
+        let catalogue = &self.catalogue;
+        for (batch, diff) in results.readings {
+            send(Output::Readings { batch, diff });
+        }
+        let rows = |rows: Vec<(Row, i64)>, table, send: &mut dyn FnMut(Output)| {
+            if !rows.is_empty() {
+                send(Output::Rows { table, rows });
+            }
+        };
+        let windows = results.windows.iter().map(|(w, diff)| (edge::window_row(catalogue, w), *diff as i64)).collect();
+        rows(windows, TableId::Windows, send);
+        let positions = self.kernels.position_decimals();
+        let events = results.events.iter().map(|(e, diff)| (edge::event_row(catalogue, positions, e), *diff as i64));
+        rows(events.collect(), TableId::Events, send);
+        let anomalies = results.anomalies.iter().map(|(a, diff)| (edge::anomaly_row(catalogue, a), *diff as i64));
+        rows(anomalies.collect(), TableId::Anomalies, send);
+        let open = results.anomalies.iter().filter(|(a, _)| a.ended_at.is_none());
+        let open = open.map(|(a, diff)| with(edge::anomaly_document(catalogue, a), *diff)).collect();
+        upserts(open, Topic::AnomaliesActive, send);
+        let states = results.states.iter().map(|s| with(edge::vehicle_document(catalogue, s), 1)).collect();
+        upserts(states, Topic::VehicleState, send);
+        if !results.late.is_empty() {
+            send(Output::Late { late: results.late });
+        }
+        if !results.counts.is_empty() {
+            send(Output::Intake { counts: results.counts });
+        }
+    }
+
+    /// Rows of `trips` and documents of `trip_scores`.
+    pub fn trips(&self, trips: Rows<'_, TripRow>, finished: &probe::Handle<Time>) {
+        self.collection(trips, "trips", finished, move |changes, send| {
+            let rows = changes.iter().map(|(trip, diff)| (edge::trip_row(trip), *diff as i64)).collect();
+            send(Output::Rows { table: TableId::Trips, rows });
+            let live = changes.iter().map(|(trip, diff)| with(edge::trip_document(trip), *diff)).collect();
+            upserts(live, Topic::TripScores, send);
+        });
+    }
+
+    /// Rows of `driver_scores`, and the live document of each driver.
+    pub fn drivers(&self, drivers: Rows<'_, DriverRow>, finished: &probe::Handle<Time>) {
+        self.collection(drivers, "drivers", finished, move |changes, send| {
+            let rows = changes.iter().map(|(driver, diff)| (edge::driver_row(driver), *diff as i64)).collect();
+            send(Output::Rows { table: TableId::DriverScores, rows });
+            let live = changes.iter().filter(|(driver, _)| driver.newest);
+            let live = live.map(|(driver, diff)| with(edge::driver_document(driver), *diff)).collect();
+            upserts(live, Topic::DriverScores, send);
+        });
+    }
+
+    /// Rows and documents of `fleet_aggregates`.
+    pub fn fleets(&self, fleets: Rows<'_, FleetRow>, finished: &probe::Handle<Time>) {
+        self.collection(fleets, "fleets", finished, move |changes, send| {
+            let rows = changes.iter().map(|(fleet, diff)| (edge::fleet_row(fleet), *diff as i64)).collect();
+            send(Output::Rows { table: TableId::FleetAggregates, rows });
+            let live = changes.iter().map(|(fleet, diff)| with(edge::fleet_document(fleet), *diff)).collect();
+            upserts(live, Topic::FleetAggregates, send);
+        });
+    }
+
+    /// Rows of `reference_problems`.
+    pub fn problems(&self, problems: Rows<'_, Problem>, finished: &probe::Handle<Time>) {
+        self.collection(problems, "reference problems", finished, |changes, send| {
+            let rows = changes.iter().map(|(problem, diff)| (edge::problem_row(problem), *diff as i64)).collect();
+            send(Output::Rows { table: TableId::ReferenceProblems, rows });
+        });
+    }
+
+    /// Rejected records, and the counts of what was read.
+    pub fn intake(&self, intake: StreamVec<'_, Time, Intake>, finished: &probe::Handle<Time>) {
+        self.sink(intake, "intake", finished, |_, intake, send| {
+            for item in intake {
+                if !item.rejects.is_empty() {
+                    send(Output::Rejects { rejects: item.rejects });
+                }
+                if !item.counts.is_empty() {
+                    send(Output::Intake { counts: item.counts });
+                }
+            }
+        });
+    }
+
+    /// A collection, consolidated epoch by epoch as far as this worker sees it (the committer sees the rest).
+    fn collection<D: differential_dataflow::ExchangeData>(
+        &self,
+        collection: VecCollection<'_, Time, D, isize>,
+        name: &str,
+        finished: &probe::Handle<Time>,
+        logic: impl Fn(&[(D, isize)], &mut dyn FnMut(Output)) + 'static,
+    ) {
+        let mut waiting: BTreeMap<Time, (Capability<Time>, Vec<(D, isize)>)> = BTreeMap::new();
+        let sender = self.sender.clone();
+        let name = format!("to {name}");
+        let done = collection.inner.unary_frontier::<Nothing, _, _, _>(Pipeline, &name, move |_, _| {
+            move |(input, frontier), _output| {
+                input.for_each(|capability, data| {
+                    for (row, time, diff) in data.drain(..) {
+                        let entry = waiting.entry(time).or_insert_with(|| (capability.delayed(&time, 0), Vec::new()));
+                        entry.1.push((row, diff));
+                    }
+                });
+                while let Some(entry) = waiting.first_entry() {
+                    if frontier.less_equal(entry.key()) {
+                        break;
+                    }
+                    let (time, (_capability, mut changes)) = entry.remove_entry();
+                    differential_dataflow::consolidation::consolidate(&mut changes);
+                    if !changes.is_empty() {
+                        logic(&changes, &mut |output| {
+                            drop(sender.send(Message::Output { epoch: time as i64, output }));
+                        });
+                    }
+                }
+            }
+        });
+        done.probe_with(finished);
+    }
+
+    /// Hands each container of a stream to `logic`, with a way to send outputs of its epoch.
+    fn sink<D: Clone + 'static>(
+        &self,
+        stream: StreamVec<'_, Time, D>,
+        name: &str,
+        finished: &probe::Handle<Time>,
+        mut logic: impl FnMut(Time, Vec<D>, &mut dyn FnMut(Output)) + 'static,
+    ) {
+        let sender = self.sender.clone();
+        let done = stream.unary::<Nothing, _, _, _>(Pipeline, &format!("to {name}"), move |_, _| {
+            move |input, _output| {
+                input.for_each(|capability, data| {
+                    let time = *capability.time();
+                    // The committer is gone only when it has failed; its error is reported by whoever joins it.
+                    let mut send = |output| drop(sender.send(Message::Output { epoch: time as i64, output }));
+                    logic(time, std::mem::take(data), &mut send);
+                });
+            }
+        });
+        done.probe_with(finished);
+    }
+}
+
+fn with((key, document): (Arc<str>, String), diff: isize) -> Change {
+    (key, document, diff as i64)
+}
+
+fn upserts(changes: Vec<Change>, topic: Topic, send: &mut dyn FnMut(Output)) {
+    if !changes.is_empty() {
+        send(Output::Upserts { topic, changes });
+    }
+}

@@ -1,0 +1,183 @@
+//! The beginning of a job: input looked at first, then the data directory claimed, then the threads.
+
+use super::{JobError, JobOptions, Mode};
+use crate::clock::wall_micros;
+use crate::config::Resolved;
+use crate::source::{
+    self, EpochSettings, Input, Job, KafkaSettings, Outlet, Peek, Plan, Progress, Reference, SourceError, SourceSummary,
+    StartAt, ToWorker,
+};
+use crossbeam_channel::Sender;
+use drivetrain_schemas::decode::{Decoder, Record};
+use drivetrain_sinks::commit::{Committer, CommitterConfig, CommitterHandle};
+use drivetrain_sinks::kafka::{self, TransactionalSink};
+use drivetrain_sinks::live::LocalOutlet;
+use drivetrain_sinks::outlet;
+use drivetrain_sinks::progress::data::{DataDir, DataError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+/// What is to be read, found and checked; nothing has been written.
+pub(super) struct Prepared {
+    input: Input,
+    plan: Plan,
+    reference: Reference,
+    mode: source::Mode,
+    peeks: Vec<Peek>,
+    max_record: usize,
+    epochs: EpochSettings,
+    sources: Vec<source::SourceSpec>,
+}
+
+/// Finds the input.
+pub(super) fn prepare(options: &JobOptions, resolved: &Resolved) -> Result<Prepared, JobError> {
+    let mut input = Input::default();
+    let mut plan = Plan::default();
+    let mut mode = source::Mode::Run;
+    let mut reference = Reference::default();
+    for (kind, files, topic) in &resolved.reference {
+        reference.files.extend(files.iter().map(|file| (*kind, file.clone())));
+        reference.topics.extend(topic.iter().map(|topic| (*kind, topic.clone())));
+    }
+    match &options.mode {
+        Mode::Run | Mode::Local => input.kafka = Some(kafka_settings(options)?),
+        Mode::Replay { inputs, bindings } => {
+            mode = source::Mode::Replay;
+            input.files = source::files::resolve(inputs, &resolved.sources)?;
+            // Without a broker, reference data comes from files only.
+            reference.topics.clear();
+            if let Some(path) = bindings {
+                plan = Plan { tickets: source::read_bindings(path)?, go_on: false };
+            }
+        }
+    }
+    Ok(Prepared {
+        input,
+        plan,
+        reference,
+        mode,
+        peeks: resolved.decoders().into_iter().map(peek).collect(),
+        max_record: options.config.limits.max_record,
+        epochs: resolved.epochs,
+        sources: resolved.sources.clone(),
+    })
+}
+
+fn peek(mut decoder: Decoder) -> Peek {
+    Box::new(move |record: &Record<'_>| decoder.peek_time(record))
+}
+
+fn kafka_settings(options: &JobOptions) -> Result<KafkaSettings, JobError> {
+    let config = &options.config;
+    if config.kafka.brokers.is_empty() {
+        let message = "kafka.brokers is not set; name the brokers, such as \"localhost:9092\"".to_string();
+        return Err(JobError::Config(message));
+    }
+    if config.sources.values().all(|source| source.topics.is_empty()) {
+        let message = "no source has topics; set `topics` of a source, or use `replay` for files".to_string();
+        return Err(JobError::Config(message));
+    }
+    let mut settings = KafkaSettings::new(&config.kafka.brokers, &config.job.name);
+    settings.start = StartAt::parse(&config.kafka.start).map_err(|e| JobError::Config(format!("kafka.start: {e}")))?;
+    settings.properties = config.kafka.properties.clone();
+    Ok(settings)
+}
+
+/// Claims the data directory (and the job's topics), and starts the committer.
+pub(super) fn committer(
+    options: &JobOptions,
+    resolved: &Resolved,
+    workers: usize,
+) -> Result<CommitterHandle, JobError> {
+    let job = &options.config.job.name;
+    let data = DataDir::lock(&options.data, job, wall_micros())?;
+    if options.fresh {
+        let deleted = data.fresh()?;
+        if !deleted.is_empty() && !matches!(options.mode, Mode::Local) {
+            eprintln!("--fresh: deleted in {}: {}", options.data.display(), deleted.join(", "));
+        }
+    }
+    let mut generation = data.next_generation(job)?;
+    let outlet: Box<dyn outlet::Outlet> = match options.mode {
+        Mode::Run => {
+            let config = &options.config.kafka;
+            let failed = |e: kafka::KafkaError| JobError::Outlet(e.into());
+            if options.fresh {
+                let deleted = kafka::fresh(config, job).map_err(failed)?;
+                if !deleted.is_empty() {
+                    eprintln!("--fresh: deleted and created again on {}: {}", config.brokers, deleted.join(", "));
+                }
+            }
+            kafka::ensure_topics(config, job).map_err(failed)?;
+            let entries = kafka::read_progress(config, job).map_err(failed)?;
+            let (next, progress) = drivetrain_sinks::progress::next_generation(&entries);
+            if progress {
+                let place = format!("topic {}", kafka::progress_topic(config, job));
+                return Err(DataError::HasProgress { place, job: job.clone() }.into());
+            }
+            generation = generation.max(next);
+            Box::new(TransactionalSink::connect(config, job).map_err(failed)?)
+        }
+        Mode::Local | Mode::Replay { .. } => Box::new(LocalOutlet::open(&data)?),
+    };
+    save_catalogue(options)?;
+    let config = CommitterConfig {
+        data,
+        generation,
+        job: job.clone(),
+        config_hash: resolved.hash.clone(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        workers,
+        catalogue: resolved.catalogue.clone(),
+        history: options.config.history.clone(),
+    };
+    Ok(Committer::start(config, outlet)?)
+}
+
+/// `drivetrain sql` finds the signals' types here before there is a file of readings.
+fn save_catalogue(options: &JobOptions) -> Result<(), JobError> {
+    let path = options.data.join("catalogue.json");
+    let text = serde_json::to_string_pretty(&options.config.signals).unwrap_or_default();
+    std::fs::write(&path, text).map_err(|e| JobError::Config(format!("{}: {e}", path.display())))
+}
+
+/// The source thread and what it tells of its progress.
+pub(super) struct Reading {
+    thread: JoinHandle<Result<SourceSummary, SourceError>>,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Reading {
+    pub(super) fn join(self) -> Result<SourceSummary, SourceError> {
+        self.thread.join().unwrap_or(Err(SourceError::Disconnected))
+    }
+}
+
+/// Starts the source thread.
+pub(super) fn source(
+    prepared: Prepared,
+    stop: Arc<AtomicBool>,
+    committer: &CommitterHandle,
+    workers: Vec<Sender<ToWorker>>,
+) -> Result<Reading, JobError> {
+    let progress = Arc::new(Progress::default());
+    let job = Job {
+        sources: prepared.sources,
+        input: prepared.input,
+        reference: prepared.reference,
+        epochs: prepared.epochs,
+        max_record: prepared.max_record,
+        mode: prepared.mode,
+        resume: None,
+        plan: prepared.plan,
+        peeks: prepared.peeks,
+        wall: Box::new(wall_micros),
+        committed: committer.committed(),
+        stop,
+        progress: progress.clone(),
+    };
+    let outlet = Outlet { workers, committer: committer.sender(), wake: Box::new(|_| {}) };
+    let thread = source::start(job, outlet)?;
+    Ok(Reading { thread, progress })
+}

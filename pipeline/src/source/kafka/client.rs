@@ -1,0 +1,292 @@
+//! The client: finds the topics' partitions, opens each where it is to be begun, and looks for new ones.
+
+use super::messages::PartitionFeed;
+use super::topics::{Topics, look_up};
+use super::{KafkaSettings, StartAt};
+use crate::source::error::SourceError;
+use crate::source::feed::Feed;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use drivetrain_schemas::control::ControlKind;
+use drivetrain_schemas::decode::CsvHeader;
+use drivetrain_schemas::reading::Origin;
+use drivetrain_sinks::message::Binding;
+use rdkafka::bindings as rd;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::Thread;
+use std::time::Duration;
+
+/// librdkafka's log goes to ours.
+pub(crate) struct Context;
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => {
+                tracing::debug!(facility, "kafka: {message}");
+            }
+            _ => tracing::warn!(facility, "kafka: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, "kafka: {reason}");
+    }
+}
+
+impl ConsumerContext for Context {}
+
+/// The consumer, shared by everything that points into it: it is closed when the last message is gone.
+pub(crate) struct Consumer {
+    base: BaseConsumer<Context>,
+}
+
+impl Consumer {
+    pub(crate) fn base(&self) -> &BaseConsumer<Context> {
+        &self.base
+    }
+
+    pub(crate) fn native(&self) -> *mut rd::rd_kafka_t {
+        self.base.client().native_ptr()
+    }
+}
+
+/// What a topic's records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Records of the source with this index.
+    Source(u16),
+    Control(ControlKind),
+}
+
+/// A topic to read.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) topic: String,
+    pub(crate) role: Role,
+    /// Name of the source (or `reference`).
+    pub(crate) source: Arc<str>,
+    pub(crate) header: Option<Arc<CsvHeader>>,
+    pub(crate) wants_headers: bool,
+}
+
+/// A partition that is being read now.
+pub(crate) struct Opened {
+    pub(crate) role: Role,
+    pub(crate) topic_id: Option<String>,
+    pub(crate) origin: Arc<Origin>,
+    /// Offset of the first record that is wanted.
+    pub(crate) start: i64,
+    pub(crate) feed: Box<dyn Feed>,
+}
+
+pub(crate) struct Client {
+    consumer: Arc<Consumer>,
+    settings: KafkaSettings,
+    wanted: Vec<Wanted>,
+    topics: Topics,
+    wake: Thread,
+    found: Receiver<Result<Topics, SourceError>>,
+    /// Dropping it ends the thread that looks for partitions.
+    _looking: Sender<()>,
+}
+
+impl Client {
+    /// Connects, checks the topics, and opens all their partitions: where `bindings` say, else at the start that is
+    /// configured, or at the beginning when `resumed` (then it is a new partition). Control topics are always read
+    /// from the beginning.
+    pub(crate) fn open(
+        settings: KafkaSettings,
+        wanted: Vec<Wanted>,
+        bindings: &BTreeMap<Arc<Origin>, Binding>,
+        resumed: bool,
+        wake: Thread,
+    ) -> Result<(Self, Vec<Opened>), SourceError> {
+        let base: BaseConsumer<Context> = configure(&settings)
+            .create_with_context(Context)
+            .map_err(|e| SourceError::Client(format!("the client can't be made: {e}; check kafka.properties")))?;
+        let consumer = Arc::new(Consumer { base });
+        let names: Vec<String> = wanted.iter().map(|w| w.topic.clone()).collect();
+        if let Some((i, name)) = names.iter().enumerate().find(|(i, n)| names.iter().take(*i).any(|m| m == *n)) {
+            let from = wanted.get(i).map(|w| w.source.to_string()).unwrap_or_default();
+            let reason = format!("topic {name:?} is read already; name each topic once");
+            return Err(SourceError::Config { from, field: "topics", reason });
+        }
+        let topics = look_up(&consumer, &names, &settings.brokers, settings.connect_timeout)?;
+        for (origin, binding) in bindings {
+            let now = topics.get(&*origin.name).and_then(|(_, id)| id.clone());
+            if let (Some(was), Some(is)) = (&binding.topic_id, now)
+                && *was != is
+            {
+                return Err(SourceError::Recreated { topic: origin.name.to_string(), was: was.clone(), is });
+            }
+        }
+        let (found, looking) = look_out(&consumer, &settings, names)?;
+        let mut client = Self { consumer, settings, wanted, topics: Topics::new(), wake, found, _looking: looking };
+        let opened = client.open_new(topics, |client, topic, partition, origin| match bindings.get(origin) {
+            Some(binding) => Ok(binding.end),
+            None if resumed => client.offset(StartAt::Earliest, topic, partition),
+            None => client.offset(client.settings.start, topic, partition),
+        })?;
+        Ok((client, opened))
+    }
+
+    /// Partitions that have appeared since; they are read from their beginning.
+    pub(crate) fn discovered(&mut self) -> Result<Vec<Opened>, SourceError> {
+        let Ok(found) = self.found.try_recv() else { return Ok(Vec::new()) };
+        let topics = match found {
+            Ok(topics) => topics,
+            Err(error @ SourceError::UnknownTopic { .. }) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "new partitions can't be looked for; trying again");
+                return Ok(Vec::new());
+            }
+        };
+        for (name, (_, id)) in &topics {
+            if let (Some((_, Some(was))), Some(is)) = (self.topics.get(name), id)
+                && was != is
+            {
+                return Err(SourceError::Recreated { topic: name.clone(), was: was.clone(), is: is.clone() });
+            }
+        }
+        self.open_new(topics, |client, topic, partition, _| client.offset(StartAt::Earliest, topic, partition))
+    }
+
+    /// Serves librdkafka's callbacks: errors, results of commits.
+    pub(crate) fn serve(&self) {
+        while let Some(event) = self.consumer.base.poll(Duration::ZERO) {
+            if let Err(error) = event {
+                tracing::debug!(%error, "kafka");
+            }
+        }
+    }
+
+    /// Commits offsets for lag monitors, without waiting.
+    pub(crate) fn commit(&self, ends: &BTreeMap<Arc<Origin>, i64>) {
+        if !self.settings.commit_offsets || ends.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for (origin, end) in ends {
+            // An offset that the list does not take is no loss: monitors see the next one.
+            let _ = list.add_partition_offset(&origin.name, origin.partition, Offset::Offset(*end));
+        }
+        if let Err(error) = self.consumer.base.commit(&list, CommitMode::Async) {
+            tracing::debug!(%error, "offsets for lag monitors were not committed");
+        }
+    }
+
+    /// Opens every partition that is in `topics`, but not yet in `self.topics`.
+    fn open_new(
+        &mut self,
+        topics: Topics,
+        start: impl Fn(&Self, &str, i32, &Arc<Origin>) -> Result<i64, SourceError>,
+    ) -> Result<Vec<Opened>, SourceError> {
+        let mut opened = Vec::new();
+        let mut list = TopicPartitionList::new();
+        for wanted in &self.wanted {
+            let known = self.topics.get(&wanted.topic).map_or(0, |(n, _)| *n);
+            let Some((count, id)) = topics.get(&wanted.topic) else { continue };
+            for partition in known..*count {
+                let name = wanted.topic.as_str().into();
+                let origin = Arc::new(Origin { source: wanted.source.clone(), name, partition });
+                let (source, start) = match wanted.role {
+                    Role::Source(source) => (source, start(self, &wanted.topic, partition, &origin)?),
+                    Role::Control(_) => (u16::MAX, self.offset(StartAt::Earliest, &wanted.topic, partition)?),
+                };
+                let (header, wake) = (wanted.header.clone(), self.wake.clone());
+                let feed =
+                    PartitionFeed::split(&self.consumer, source, origin.clone(), header, wanted.wants_headers, wake)?;
+                list.add_partition_offset(&wanted.topic, partition, Offset::Offset(start))
+                    .map_err(|e| SourceError::Client(e.to_string()))?;
+                opened.push(Opened { role: wanted.role, topic_id: id.clone(), origin, start, feed: Box::new(feed) });
+            }
+        }
+        if !opened.is_empty() {
+            self.consumer
+                .base
+                .incremental_assign(&list)
+                .map_err(|e| SourceError::Client(format!("partitions can't be assigned: {e}")))?;
+        }
+        self.topics = topics;
+        Ok(opened)
+    }
+
+    fn offset(&self, start: StartAt, topic: &str, partition: i32) -> Result<i64, SourceError> {
+        let failed = |e: KafkaError| SourceError::Client(format!("{topic}/{partition}: no offsets: {e}"));
+        let timeout = self.settings.connect_timeout;
+        let base = &self.consumer.base;
+        let (low, high) = base.fetch_watermarks(topic, partition, timeout).map_err(failed)?;
+        match start {
+            StartAt::Earliest => Ok(low),
+            StartAt::Latest => Ok(high),
+            StartAt::Time(micros) => {
+                let mut list = TopicPartitionList::new();
+                // Kafka counts in ms: the first that is not before a time between two is the next one.
+                let millis = Offset::Offset(micros.div_euclid(1000) + i64::from(micros.rem_euclid(1000) > 0));
+                list.add_partition_offset(topic, partition, millis).map_err(failed)?;
+                let answer = base.offsets_for_times(list, timeout).map_err(failed)?;
+                Ok(match answer.find_partition(topic, partition).map(|e| e.offset()) {
+                    Some(Offset::Offset(offset)) => offset,
+                    _ => high,
+                })
+            }
+        }
+    }
+}
+
+fn configure(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (key, value) in [
+        // A client whose queue is full sleeps for a second otherwise.
+        ("fetch.queue.backoff.ms", "2"),
+        ("fetch.message.max.bytes", "10485760"),
+        ("fetch.wait.max.ms", "100"),
+        ("queued.min.messages", "200000"),
+        ("queued.max.messages.kbytes", "65536"),
+        ("topic.metadata.refresh.interval.ms", "60000"),
+    ] {
+        config.set(key, value);
+    }
+    for (key, value) in &settings.properties {
+        config.set(key, value);
+    }
+    for (key, value) in [
+        ("bootstrap.servers", settings.brokers.as_str()),
+        ("group.id", settings.group.as_str()),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", "true"),
+        ("isolation.level", "read_committed"),
+        ("allow.auto.create.topics", "false"),
+        // An offset that is gone must not be passed over in silence.
+        ("auto.offset.reset", "error"),
+    ] {
+        config.set(key, value);
+    }
+    config
+}
+
+type Lookout = (Receiver<Result<Topics, SourceError>>, Sender<()>);
+
+/// Starts the thread that looks for new partitions, so that asking never holds up the source thread.
+fn look_out(consumer: &Arc<Consumer>, settings: &KafkaSettings, names: Vec<String>) -> Result<Lookout, SourceError> {
+    let (report, found) = bounded(1);
+    let (looking, stopped) = bounded::<()>(0);
+    let (consumer, settings) = (consumer.clone(), settings.clone());
+    let thread = move || {
+        while stopped.recv_timeout(settings.discover) == Err(RecvTimeoutError::Timeout) {
+            let topics = look_up(&consumer, &names, &settings.brokers, settings.connect_timeout);
+            if report.send(topics).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("kafka-discover".into()).spawn(thread).map_err(SourceError::Thread)?;
+    Ok((found, looking))
+}

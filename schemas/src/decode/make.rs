@@ -1,0 +1,378 @@
+//! From a frame to a reading or a trip payload.
+
+use super::Flaw;
+use super::frame::{Frame, Slot};
+use super::meta::{Candidate, MetaCache, texts};
+use super::path::Where;
+use super::plan::Plan;
+use super::signals::Outcome;
+use super::trie::{Pass, Trie};
+use super::view::{Raw, View};
+use crate::json::Scanner;
+use crate::mapping::Layout;
+use crate::reading::{Head, Meta, NULL, TripPayload, TripSample};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What makes readings; its buffers serve every record.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Maker {
+    metas: MetaCache,
+    values: Vec<i64>,
+    tags: String,
+}
+
+/// A tag's value, and where it comes from.
+enum TagValue<'a> {
+    Slot(Slot),
+    Text(Cow<'a, str>),
+}
+
+type Tags<'a> = SmallVec<[(&'a str, TagValue<'a>); 8]>;
+
+impl Maker {
+    /// One reading of the layouts `wide` and `long`; `invalid` counts its unusable values.
+    ///
+    /// # Errors
+    /// [`Flaw`]: the record is to be rejected.
+    #[inline]
+    pub(crate) fn moment<'a>(
+        &'a mut self,
+        plan: &'a Plan,
+        view: &View<'a>,
+        element: u32,
+        invalid: &mut i64,
+        sink: &mut impl FnMut(Head, &Arc<Meta>, &[i64]),
+    ) -> Result<(), Flaw> {
+        let vehicle = vehicle(plan, view)?;
+        let sent = sent(plan, view)?;
+        let at = plan.time.read(view)?.ok_or_else(|| {
+            Flaw::new("no_time", || format!("{}: the record bears no time there", plan.time.name))
+        })?;
+        if plan.time.is_read() {
+            plan.judge(at, sent, &plan.time.name)?;
+        }
+        let Maker { metas, values, tags: text } = self;
+        values.clear();
+        values.resize(plan.width, NULL);
+        let mut candidate = Candidate { vehicle, ..Candidate::default() };
+        let mut tags = Tags::new();
+        if plan.layout == Layout::Long {
+            measurement(plan, view, at, values, &mut candidate, &mut tags, invalid)?;
+        } else {
+            for i in 0..plan.signals.len() {
+                read_signal(plan, i, view, at, values, &mut candidate.texts, invalid);
+            }
+        }
+        candidate.driver = optional(view, &plan.driver, invalid);
+        candidate.trip = optional(view, &plan.trip, invalid);
+        candidate.fleet = optional(view, &plan.fleet, invalid);
+        candidate.quality = optional(view, &plan.quality, invalid);
+        if plan.tags && write_tags(view, tags, text) {
+            candidate.tags = Some(text);
+        }
+        let head =
+            Head { at, position: view.record.position, record_time: sent.unwrap_or(NULL), meta: 0, element };
+        sink(head, metas.intern(&candidate), values);
+        Ok(())
+    }
+
+    /// A trip payload. `span` is the trip's own text, from which its id is derived where it bears none; `samples`
+    /// scans the samples.
+    ///
+    /// # Errors
+    /// [`Flaw`]: the record is to be rejected.
+    pub(crate) fn trip(
+        &mut self,
+        plan: &Plan,
+        view: &View<'_>,
+        span: &str,
+        samples: &mut Samples<'_>,
+        invalid: &mut i64,
+    ) -> Result<TripPayload, Flaw> {
+        let vehicle = vehicle(plan, view)?;
+        let (record_time, sent) = trip_time(plan, view)?;
+        let samples = samples.read(plan, view, record_time, sent, invalid)?;
+        let owned = |id: Option<Cow<'_, str>>| id.map(|id| Arc::from(&*id));
+        let trip_id = owned(optional(view, &plan.trip, invalid)).unwrap_or_else(|| derived_id(span, record_time));
+        let tags = (plan.tags && write_tags(view, Tags::new(), &mut self.tags)).then(|| Arc::from(&*self.tags));
+        Ok(TripPayload {
+            trip_id,
+            record_time,
+            vehicle: Arc::from(&*vehicle),
+            driver: owned(optional(view, &plan.driver, invalid)),
+            fleet: owned(optional(view, &plan.fleet, invalid)),
+            quality: owned(optional(view, &plan.quality, invalid)),
+            tags,
+            samples,
+            origin: view.record.origin.clone(),
+            position: view.record.position,
+            sample_interval: plan.sample_interval,
+        })
+    }
+}
+
+/// Layout `long`: the one value, or two tags when the catalogue does not know the sensor.
+fn measurement<'a>(
+    plan: &'a Plan,
+    view: &View<'a>,
+    at: i64,
+    values: &mut [i64],
+    candidate: &mut Candidate<'a>,
+    tags: &mut Tags<'a>,
+    invalid: &mut i64,
+) -> Result<(), Flaw> {
+    let named = |reason, problem: &str| {
+        let shown = view.raw(&plan.sensor.place).show();
+        Flaw::new(reason, || format!("{}: {shown} {problem}", plan.sensor.name))
+    };
+    let sensor = match view.raw(&plan.sensor.place) {
+        Raw::Missing | Raw::Null => return Err(named("no_sensor", "stands where the sensor's name is expected")),
+        Raw::Text(text) if text.is_empty() => return Err(named("no_sensor", "is no sensor's name")),
+        Raw::Text(text) => text,
+        Raw::Cell(text) | Raw::Number(text) => Cow::Borrowed(text),
+        _ => return Err(named("bad_sensor", "is no sensor's name, which is a text")),
+    };
+    match plan.sensors.get(&*sensor) {
+        Some(rules) => {
+            for rule in rules {
+                read_signal(plan, *rule as usize, view, at, values, &mut candidate.texts, invalid);
+            }
+        }
+        None => {
+            tags.push((&plan.sensor.name, TagValue::Text(sensor)));
+            match &plan.value.place {
+                Where::Slot(slot) => tags.push((&plan.value.name, TagValue::Slot(view.slot(*slot)))),
+                other => {
+                    if let Raw::Text(text) = view.raw(other) {
+                        tags.push((&plan.value.name, TagValue::Text(text)));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// XXH3-128 of the payload and its record time (little endian), in hexadecimal.
+fn derived_id(span: &str, record_time: i64) -> Arc<str> {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(span.as_bytes());
+    hash.update(&record_time.to_le_bytes());
+    Arc::from(format!("{:032x}", hash.digest128()))
+}
+
+/// (the record's time, when it was sent). The record's own `at` is judged even where another time comes first.
+pub(crate) fn trip_time(plan: &Plan, view: &View<'_>) -> Result<(i64, Option<i64>), Flaw> {
+    let sent = sent(plan, view)?;
+    if let (Some(sent), Some(rule)) = (sent, &plan.record_time)
+        && rule.is_read()
+        && rule.read(view)?.is_some()
+    {
+        plan.judge(sent, None, &rule.name)?;
+    }
+    let at = plan.time.read(view)?;
+    if let Some(at) = at.filter(|_| plan.time.is_read()) {
+        plan.judge(at, sent, &plan.time.name)?;
+    }
+    Ok((sent.or(at).unwrap_or(plan.replay_at), sent))
+}
+
+/// When the record was sent: the mapped field, else Kafka's timestamp.
+#[inline]
+fn sent(plan: &Plan, view: &View<'_>) -> Result<Option<i64>, Flaw> {
+    match &plan.record_time {
+        None => Ok(view.record.timestamp),
+        Some(rule) => Ok(rule.read(view)?.or(view.record.timestamp)),
+    }
+}
+
+#[inline]
+fn vehicle<'a>(plan: &'a Plan, view: &View<'a>) -> Result<Cow<'a, str>, Flaw> {
+    let name = &plan.vehicle.name;
+    match view.id(&plan.vehicle.place) {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => Err(Flaw::new("no_vehicle", || {
+            let shown = view.raw(&plan.vehicle.place).show();
+            format!("{name}: the vehicle's id is expected there, but {shown} is")
+        })),
+        Err(problem) => Err(Flaw::new("bad_vehicle", || {
+            format!("{name}: {} cannot be used; {problem}", view.raw(&plan.vehicle.place).show())
+        })),
+    }
+}
+
+/// An id that may be missing; one that cannot be used counts as invalid.
+#[inline]
+fn optional<'a>(view: &View<'a>, place: &'a Where, invalid: &mut i64) -> Option<Cow<'a, str>> {
+    view.id(place).unwrap_or_else(|_| {
+        *invalid += 1;
+        None
+    })
+}
+
+#[inline]
+fn read_signal<'a>(
+    plan: &'a Plan,
+    rule: usize,
+    view: &View<'a>,
+    at: i64,
+    values: &mut [i64],
+    texts: &mut SmallVec<[(u16, Cow<'a, str>); 2]>,
+    invalid: &mut i64,
+) {
+    let Some(rule) = plan.signals.get(rule) else { return };
+    match rule.read(view.raw(&rule.place), at) {
+        Outcome::Null => {}
+        Outcome::Invalid => *invalid += 1,
+        Outcome::Value(v) => {
+            if let Some(value) = values.get_mut(rule.signal as usize) {
+                *value = v;
+            }
+        }
+        // The rules are in the order of the catalogue, and so are the texts.
+        Outcome::Text(text) => texts.push((rule.signal, text)),
+    }
+}
+
+/// Writes the fields that nothing maps, and `extra`, as one JSON object with its keys in byte order; of equal keys
+/// the last one stays, and an element's before its parent's. False: there are none.
+fn write_tags<'a>(view: &View<'a>, extra: Tags<'a>, out: &mut String) -> bool {
+    let mut all = Tags::new();
+    for frame in [Some(view.outer), view.inner].into_iter().flatten() {
+        all.extend(frame.tags.iter().map(|t| (frame.name(t), TagValue::Slot(t.value))));
+    }
+    all.extend(extra);
+    if all.is_empty() {
+        return false;
+    }
+    all.sort_by_key(|(name, _)| *name);
+    out.clear();
+    for (i, (name, value)) in all.iter().enumerate() {
+        if all.get(i + 1).is_some_and(|(next, _)| next == name) {
+            continue;
+        }
+        out.push(if out.is_empty() { '{' } else { ',' });
+        crate::json::quote(name, out);
+        out.push(':');
+        match value {
+            TagValue::Slot(slot) => slot.write_json(view.data, out),
+            TagValue::Text(text) => crate::json::quote(text, out),
+        }
+    }
+    out.push('}');
+    true
+}
+
+/// Scans the samples of trip payloads.
+pub(crate) struct Samples<'d> {
+    pub(crate) trie: &'d mut Trie,
+    pub(crate) frame: &'d mut Frame,
+    /// Counts the fields that nothing maps, where that is wanted.
+    pub(crate) unmapped: Option<&'d mut BTreeMap<String, u64>>,
+}
+
+impl Samples<'_> {
+    fn read(
+        &mut self,
+        plan: &Plan,
+        view: &View<'_>,
+        record_time: i64,
+        sent: Option<i64>,
+        invalid: &mut i64,
+    ) -> Result<Vec<TripSample>, Flaw> {
+        let (slot, name) = &plan.samples;
+        let spans = elements(plan, view, *slot, name, "no_samples")?;
+        let mut samples = Vec::with_capacity(spans.len());
+        for (i, span) in spans.iter().enumerate() {
+            scan_element(self.trie, self.frame, view.data, *span, self.unmapped.is_some(), name, i)?;
+            if let Some(unmapped) = &mut self.unmapped {
+                for tag in &self.frame.tags {
+                    *unmapped.entry(format!("{name}[].{}", self.frame.name(tag))).or_default() += 1;
+                }
+            }
+            let own = View { record: view.record, data: view.data, outer: self.frame, inner: None };
+            let named = |flaw: Flaw| Flaw { detail: format!("{name}[{i}].{}", flaw.detail), ..flaw };
+            let at = match plan.sample_time.read(&own).map_err(named)? {
+                Some(at) => {
+                    if plan.sample_time.is_read() {
+                        plan.judge(at, sent, &plan.sample_time.name).map_err(named)?;
+                    }
+                    at
+                }
+                None => {
+                    let before = (spans.len() - 1 - i) as i64;
+                    record_time.saturating_sub(before.saturating_mul(plan.sample_interval))
+                }
+            };
+            let (mut values, mut found) = (vec![NULL; plan.width], SmallVec::new());
+            for rule in 0..plan.signals.len() {
+                read_signal(plan, rule, &own, at, &mut values, &mut found, invalid);
+            }
+            samples.push(TripSample { at, values, texts: texts(&found) });
+        }
+        samples.sort_by_key(|s| s.at);
+        Ok(samples)
+    }
+}
+
+/// The spans of an array's elements; the array has been validated with its record.
+///
+/// # Errors
+/// `missing` when there is none, `bad_element` when it is no array, `too_many_elements`.
+pub(crate) fn elements(
+    plan: &Plan,
+    view: &View<'_>,
+    slot: u16,
+    name: &str,
+    missing: &'static str,
+) -> Result<Vec<Slot>, Flaw> {
+    let found = view.slot(slot);
+    match view.raw_slot(found) {
+        Raw::Missing | Raw::Null => return Err(Flaw::new(missing, || format!("{name}: the record has no such array"))),
+        Raw::Container(text) if text.starts_with('[') => {}
+        other => return Err(Flaw::new("bad_element", || format!("{name}: {} is no array", other.show()))),
+    }
+    let broken = |e: crate::json::JsonError| Flaw::new("not_json", || e.to_string());
+    let mut scanner = Scanner::at(view.data, found.start as usize);
+    let mut out = Vec::new();
+    let mut more = scanner.open(b'[', b']').map_err(broken)?;
+    while more {
+        if out.len() >= plan.max_elements {
+            let limit = plan.max_elements;
+            return Err(Flaw::new("too_many_elements", || format!("{name}: more than {limit} (limits.max_elements)")));
+        }
+        out.push(Slot::from(scanner.value(1).map_err(broken)?));
+        more = scanner.next(b']').map_err(broken)?;
+    }
+    if out.is_empty() {
+        return Err(Flaw::new(missing, || format!("{name}: the array is empty")));
+    }
+    Ok(out)
+}
+
+/// Scans one element of an array into `frame`.
+///
+/// # Errors
+/// `bad_element` when it is no object.
+pub(crate) fn scan_element(
+    trie: &mut Trie,
+    frame: &mut Frame,
+    data: &str,
+    span: Slot,
+    tags: bool,
+    name: &str,
+    index: usize,
+) -> Result<(), Flaw> {
+    let mut scanner = Scanner::at(data, span.start as usize);
+    frame.reset();
+    if scanner.peek() != b'{' {
+        let shown = super::view::clip(span.text(data));
+        return Err(Flaw::new("bad_element", || format!("{name}[{index}]: {shown} is no object")));
+    }
+    Pass { trie, text: data, frame, tags }
+        .run(&mut scanner, 1)
+        .map_err(|e| Flaw::new("not_json", || format!("{name}[{index}]: {e}")))
+}

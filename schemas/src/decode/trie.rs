@@ -1,0 +1,247 @@
+//! The mapped paths as a tree, by which one pass over a JSON record finds all of them.
+//!
+//! Records of a source mostly have the same keys in the same order, so each node remembers which key followed which:
+//! a right guess costs one comparison of bytes and no hash.
+
+use super::frame::{Frame, Kind as Frames, Slot};
+use super::path::{self, Step};
+use crate::json::{self, JsonError, Kind, Scanner, Token};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+/// What happens to the value below a key or index.
+#[derive(Clone, Debug, Default)]
+struct Edge {
+    key: Box<str>,
+    slot: Option<u16>,
+    child: Option<u16>,
+    ignore: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// Display form of the path that leads here.
+    path: String,
+    edges: Vec<Edge>,
+    keys: HashMap<Box<str>, u32, FixedState>,
+    items: Vec<(u32, Edge)>,
+    /// `follow[i + 1]` is the edge that last came behind edge `i`; `follow[0]` the first one.
+    follow: Vec<u32>,
+    /// Slots and nodes below.
+    slots: Vec<u16>,
+    nodes: Vec<u16>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Trie {
+    nodes: Vec<Node>,
+}
+
+impl Trie {
+    pub(crate) fn new() -> Self {
+        Trie { nodes: vec![Node { follow: vec![0], ..Node::default() }] }
+    }
+
+    /// Reads the value at `steps` into `slot`; without a slot the value is ignored.
+    pub(crate) fn add(&mut self, steps: &[Step], slot: Option<u16>) {
+        let mut node = 0usize;
+        let mut path_so_far = Vec::new();
+        for (i, step) in steps.iter().enumerate() {
+            path_so_far.push(step.clone());
+            let last = i + 1 == steps.len();
+            if last {
+                let edge = self.edge(node, step);
+                match slot {
+                    Some(_) => edge.slot = slot,
+                    None => edge.ignore = true,
+                }
+                return;
+            }
+            let fresh = self.nodes.len() as u16;
+            let child = *self.edge(node, step).child.get_or_insert(fresh);
+            if child == fresh {
+                let path = path::display(&path_so_far);
+                self.nodes.push(Node { path, follow: vec![0], nodes: vec![fresh], ..Node::default() });
+            }
+            node = child as usize;
+            if let Some(n) = self.nodes.get_mut(node) {
+                n.slots.extend(slot);
+            }
+        }
+    }
+
+    /// Fills in which nodes lie below which; to be called once all paths are added.
+    pub(crate) fn finish(mut self) -> Self {
+        // Children have higher numbers than their parents.
+        for i in (1..self.nodes.len()).rev() {
+            let below = self.nodes[i].nodes.clone();
+            let parent = self.nodes.iter().position(|n| {
+                n.edges.iter().chain(n.items.iter().map(|(_, e)| e)).any(|e| e.child == Some(i as u16))
+            });
+            if let Some(parent) = parent.filter(|p| *p > 0) {
+                self.nodes[parent].nodes.extend(below);
+            }
+        }
+        self
+    }
+
+    fn edge(&mut self, node: usize, step: &Step) -> &mut Edge {
+        let node = &mut self.nodes[node];
+        match step {
+            Step::Key(key) => {
+                let next = node.edges.len() as u32;
+                let i = *node.keys.entry(key.as_str().into()).or_insert(next);
+                if i == next {
+                    node.edges.push(Edge { key: key.as_str().into(), ..Edge::default() });
+                    node.follow.push(next + 1);
+                }
+                &mut node.edges[i as usize]
+            }
+            Step::Index(index) => {
+                let found = node.items.iter().position(|(n, _)| n == index);
+                let i = found.unwrap_or(node.items.len());
+                if found.is_none() {
+                    node.items.push((*index, Edge::default()));
+                }
+                &mut node.items[i].1
+            }
+        }
+    }
+}
+
+/// One pass over one object. `tags`: note the fields that nothing maps.
+pub(crate) struct Pass<'a, 't> {
+    pub(crate) trie: &'t mut Trie,
+    pub(crate) text: &'a str,
+    pub(crate) frame: &'t mut Frame,
+    pub(crate) tags: bool,
+}
+
+/// What the trie says of a key: (slot, child node, ignored).
+type Found = (Option<u16>, Option<u16>, bool);
+
+impl<'a> Pass<'a, '_> {
+    /// Scans the object at which the scanner stands; `depth` containers are open around it.
+    ///
+    /// # Errors
+    /// [`JsonError`] when it is no JSON object.
+    pub(crate) fn run(&mut self, scanner: &mut Scanner<'_>, depth: u32) -> Result<(), JsonError> {
+        self.object(scanner, 0, depth)
+    }
+
+    fn object(&mut self, s: &mut Scanner<'_>, node: u16, depth: u32) -> Result<(), JsonError> {
+        let mut more = s.open(b'{', b'}')?;
+        let mut before = 0usize;
+        while more {
+            let key = s.member()?;
+            let found = match key.kind {
+                Kind::Text => self.find(node, &mut before, self.span(key)),
+                _ => self.find(node, &mut before, &json::unescape(self.span(key))),
+            };
+            let stray = self.member(s, found, depth)?;
+            if let Some(value) = stray.filter(|_| self.tags) {
+                self.note(node, key, value);
+            }
+            more = s.next(b'}')?;
+        }
+        Ok(())
+    }
+
+    fn array(&mut self, s: &mut Scanner<'_>, node: u16, depth: u32) -> Result<(), JsonError> {
+        let mut more = s.open(b'[', b']')?;
+        let mut index = 0u32;
+        while more {
+            let items = self.trie.nodes.get(node as usize).map(|n| n.items.as_slice()).unwrap_or_default();
+            let found = items.iter().find(|(i, _)| *i == index).map(|(_, e)| (e.slot, e.child, e.ignore));
+            let stray = self.member(s, found, depth)?;
+            if let Some(value) = stray.filter(|_| self.tags) {
+                let path = self.trie.nodes.get(node as usize).map_or("", |n| n.path.as_str());
+                self.frame.tag(node, &[path, "[", &index.to_string(), "]"], value);
+            }
+            index = index.saturating_add(1);
+            more = s.next(b']')?;
+        }
+        Ok(())
+    }
+
+    /// Reads one value; returns it when nothing maps it.
+    #[inline]
+    fn member(
+        &mut self,
+        s: &mut Scanner<'_>,
+        found: Option<Found>,
+        depth: u32,
+    ) -> Result<Option<Slot>, JsonError> {
+        let Some((slot, child, ignore)) = found else { return Ok(Some(s.value(depth + 1)?.into())) };
+        let value = match child {
+            None => s.value(depth + 1)?.into(),
+            Some(child) => match self.nested(s, child, depth + 1)? {
+                Ok(whole) => {
+                    if let Some(slot) = slot {
+                        self.frame.set(slot, whole);
+                    }
+                    return Ok(None);
+                }
+                Err(stray) => stray,
+            },
+        };
+        match slot {
+            Some(slot) => self.frame.set(slot, value),
+            None if !ignore => return Ok(Some(value)),
+            None => {}
+        }
+        Ok(None)
+    }
+
+    /// A value with mapped paths below it: Ok with its span when it has been entered, Err when it is another kind.
+    fn nested(&mut self, s: &mut Scanner<'_>, child: u16, depth: u32) -> Result<Result<Slot, Slot>, JsonError> {
+        // Of duplicate keys the last one wins, with all that stands below.
+        let (frame, below) = (&mut *self.frame, self.trie.nodes.get(child as usize));
+        if let Some(below) = below {
+            below.slots.iter().for_each(|slot| frame.set(*slot, Slot::MISSING));
+            if !frame.tags.is_empty() {
+                frame.tags.retain(|t| !below.nodes.contains(&t.node));
+            }
+        }
+        let objects = below.is_some_and(|n| !n.edges.is_empty());
+        let arrays = below.is_some_and(|n| !n.items.is_empty());
+        let open = s.peek();
+        let start = s.position();
+        match open {
+            b'{' | b'[' if depth >= json::MAX_DEPTH => Ok(Err(s.value(depth)?.into())),
+            b'{' if objects => self.object(s, child, depth).map(|()| Ok(Slot::new(Frames::Object, start, s.position()))),
+            b'[' if arrays => self.array(s, child, depth).map(|()| Ok(Slot::new(Frames::Array, start, s.position()))),
+            _ => Ok(Err(s.value(depth)?.into())),
+        }
+    }
+
+    #[inline]
+    fn find(&mut self, node: u16, before: &mut usize, key: &str) -> Option<Found> {
+        let node = self.trie.nodes.get_mut(node as usize)?;
+        let guess = node.follow.get(*before).copied().unwrap_or(0) as usize;
+        let i = match node.edges.get(guess) {
+            Some(edge) if *edge.key == *key => guess,
+            _ => {
+                let i = *node.keys.get(key)?;
+                if let Some(follow) = node.follow.get_mut(*before) {
+                    *follow = i;
+                }
+                i as usize
+            }
+        };
+        *before = i + 1;
+        node.edges.get(i).map(|e| (e.slot, e.child, e.ignore))
+    }
+
+    #[inline]
+    fn span(&self, t: Token) -> &'a str {
+        self.text.get(t.start..t.end).unwrap_or("")
+    }
+
+    fn note(&mut self, node: u16, key: Token, value: Slot) {
+        let unescaped = json::unescape(self.span(key));
+        let path = self.trie.nodes.get(node as usize).map_or("", |n| n.path.as_str());
+        let parts = ["", path, ".", &*unescaped];
+        self.frame.tag(node, if path.is_empty() { &parts[3..] } else { &parts[1..] }, value);
+    }
+}

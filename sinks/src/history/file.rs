@@ -1,0 +1,220 @@
+//! One Parquet file of the history while it is written.
+//!
+//! ```text
+//! <data>/staging/g<generation>/<table>_log/date=…/<seq>.parquet.tmp     being written
+//! <data>/staging/g<generation>/<table>_log/date=…/g<gen>-<first>-<last>-<seq>.parquet    whole and durable
+//! <data>/history/<table>_log/date=…/g<gen>-<first>-<last>-<seq>.parquet                  published
+//! ```
+
+use super::config::HistoryConfig;
+use super::{DateKey, HistoryError};
+use crate::files::{At, create_dir, sync_dir};
+use crate::progress::FileEntry;
+use crate::progress::data::STAGING;
+use arrow::record_batch::RecordBatch;
+use drivetrain_schemas::arrow::schema;
+use drivetrain_schemas::table::{Kind, Table, TableId};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::Xxh3;
+
+/// Where a run's files go.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) data: PathBuf,
+    pub(super) generation: u64,
+}
+
+/// What the rows of a row group are, beside their cells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupStats {
+    pub(super) retractions: u64,
+    pub(super) min_epoch: i64,
+    pub(super) max_epoch: i64,
+}
+
+/// A file being written. Dropping it leaves its `.tmp` behind, which nobody reads.
+pub(super) struct OpenFile {
+    writer: ArrowWriter<Hashing>,
+    tmp: PathBuf,
+    place: Place,
+    /// Such as `trips_log/date=2026-05-01`.
+    dir: String,
+    table: TableId,
+    pub(super) seq: u64,
+    rows: u64,
+    stats: GroupStats,
+}
+
+/// Counts and hashes what goes to the file.
+struct Hashing {
+    file: BufWriter<File>,
+    hash: Xxh3,
+    bytes: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        let n = self.file.write(buffer)?;
+        self.hash.update(&buffer[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// The directory of a table's partition below `history/` or `staging/g…/`.
+pub(super) fn partition_dir(table: &Table, date: DateKey) -> String {
+    match table.date {
+        Some(_) => format!("{}_log/date={}", table.name, date.text()),
+        None => format!("{}_log", table.name),
+    }
+}
+
+impl OpenFile {
+    /// Creates the file, which must not exist.
+    pub(super) fn create(
+        place: &Place,
+        table: &Table,
+        date: DateKey,
+        seq: u64,
+        config: &HistoryConfig,
+    ) -> Result<Self, HistoryError> {
+        let dir = partition_dir(table, date);
+        let staging = place.data.join(format!("staging/g{}", place.generation)).join(&dir);
+        create_dir(&staging)?;
+        let tmp = staging.join(format!("{seq}.parquet.tmp"));
+        let file = File::create_new(&tmp).at("cannot create", &tmp)?;
+        let sink = Hashing { file: BufWriter::with_capacity(1 << 18, file), hash: Xxh3::new(), bytes: 0 };
+        let properties = properties(table, config);
+        let writer = ArrowWriter::try_new(sink, schema(table, true), Some(properties))
+            .map_err(|source| HistoryError::Parquet { path: tmp.clone(), source })?;
+        let stats = GroupStats { retractions: 0, min_epoch: i64::MAX, max_epoch: i64::MIN };
+        Ok(Self { writer, tmp, place: place.clone(), dir, table: table.id, seq, rows: 0, stats })
+    }
+
+    /// Writes one row group.
+    pub(super) fn write(&mut self, batch: &RecordBatch, stats: GroupStats) -> Result<(), HistoryError> {
+        let written = self.writer.write(batch).and_then(|()| self.writer.flush());
+        written.map_err(|source| HistoryError::Parquet { path: self.tmp.clone(), source })?;
+        self.rows += batch.num_rows() as u64;
+        self.stats.retractions += stats.retractions;
+        self.stats.min_epoch = self.stats.min_epoch.min(stats.min_epoch);
+        self.stats.max_epoch = self.stats.max_epoch.max(stats.max_epoch);
+        Ok(())
+    }
+
+    /// Bytes written so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.writer.bytes_written() as u64
+    }
+
+    /// The oldest epoch in it.
+    pub(super) fn min_epoch(&self) -> i64 {
+        self.stats.min_epoch
+    }
+
+    /// Completes the file and makes it durable under its staging name.
+    pub(super) fn finish(mut self) -> Result<FileEntry, HistoryError> {
+        let error = |source| HistoryError::Parquet { path: self.tmp.clone(), source };
+        self.writer.finish().map_err(error)?;
+        let sink = self.writer.inner_mut();
+        sink.flush().and_then(|()| sink.file.get_ref().sync_all()).at("cannot write", &self.tmp)?;
+        let (checksum, bytes) = (format!("{:016x}", sink.hash.digest()), sink.bytes);
+        let GroupStats { retractions, min_epoch, max_epoch } = self.stats;
+        let name = format!("g{}-{min_epoch}-{max_epoch}-{}.parquet", self.place.generation, self.seq);
+        let staged = self.tmp.with_file_name(&name);
+        std::fs::rename(&self.tmp, &staged).at("cannot rename to", &staged)?;
+        staged.parent().map_or(Ok(()), sync_dir)?;
+        let path = format!("history/{}/{name}", self.dir);
+        Ok(FileEntry { table: self.table, path, rows: self.rows, bytes, retractions, min_epoch, max_epoch, checksum })
+    }
+}
+
+/// Gives published files their final names. Files that have them already are left alone, so it may be repeated.
+pub(crate) fn publish(data: &Path, generation: u64, files: &[FileEntry]) -> Result<(), HistoryError> {
+    let mut dirs = std::collections::BTreeSet::new();
+    for file in files {
+        let published = data.join(&file.path);
+        let relative = file.path.strip_prefix("history/").unwrap_or(&file.path);
+        let staged = data.join(format!("staging/g{generation}")).join(relative);
+        if published.exists() {
+            continue;
+        }
+        if let Some(dir) = published.parent() {
+            create_dir(dir)?;
+            dirs.insert(dir.to_path_buf());
+        }
+        std::fs::rename(&staged, &published).at("cannot publish as", &published)?;
+    }
+    dirs.iter().try_for_each(|d| sync_dir(d))?;
+    Ok(())
+}
+
+/// Removes the staging directories of a generation that has published everything.
+pub(crate) fn clear_staging(data: &Path, generation: u64) -> Result<(), HistoryError> {
+    let staging = data.join(STAGING);
+    let own = staging.join(format!("g{generation}"));
+    if own.exists() {
+        std::fs::remove_dir_all(&own).at("cannot delete", &own)?;
+    }
+    // Stays when something else is in it.
+    let _ = std::fs::remove_dir(&staging);
+    Ok(())
+}
+
+/// How the columns are encoded. Ids repeat and go through dictionaries; the log's `epoch` grows in small steps.
+fn properties(table: &Table, config: &HistoryConfig) -> WriterProperties {
+    let large = matches!(table.id, TableId::Readings | TableId::Windows);
+    let level = if large { config.compression_level } else { 3 };
+    let column = |name: &str| ColumnPath::from(name);
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default()))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(None)
+        .set_data_page_size_limit(1 << 20)
+        .set_created_by(concat!("drivetrain ", env!("CARGO_PKG_VERSION")).to_string())
+        .set_column_dictionary_enabled(column("epoch"), false)
+        .set_column_encoding(column("epoch"), Encoding::DELTA_BINARY_PACKED)
+        .set_sorting_columns(Some(sorting(table)));
+    for c in &table.columns {
+        let path = column(&c.name);
+        match c.kind {
+            // Values of measures repeat little; hashing each would cost more than it saves.
+            Kind::Float => properties = properties.set_column_dictionary_enabled(path, false),
+            Kind::Time => {
+                properties = properties
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+            }
+            Kind::Binary => {
+                properties = properties
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_statistics_enabled(path, EnabledStatistics::None);
+            }
+            Kind::Text if table.key.contains(&c.name.as_str()) => {
+                // The filter is folded down to what the row group really holds; this is its largest size (32 KiB).
+                properties = properties
+                    .set_column_bloom_filter_fpp(path.clone(), 0.01)
+                    .set_column_bloom_filter_max_ndv(path, 20_000);
+            }
+            _ => {}
+        }
+    }
+    properties.build()
+}
+
+/// The order of rows within a row group: the key, then the epoch.
+fn sorting(table: &Table) -> Vec<SortingColumn> {
+    let key = table.key.iter().filter_map(|k| table.column(k)).chain([table.columns.len()]);
+    key.map(|i| SortingColumn { column_idx: i as i32, descending: false, nulls_first: true }).collect()
+}

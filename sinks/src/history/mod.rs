@@ -1,0 +1,193 @@
+//! The history: change logs of all tables as Parquet files, partitioned by day.
+//!
+//! ```text
+//!                     ┌──────────────────── own thread ────────────────────┐
+//!  epoch's rows ──►   │ buffers by (table, date) ──► open files ──► closed │ ──► Closed files ──► committer names
+//!  (bounded queue)    │        sorted row groups      in staging    fsynced │                      them, then publish
+//!                     └─────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Contract: epochs come in ascending order and only when they are finished; all rows of an epoch come in one
+//! [`EpochRows`]. A closed file holds epochs that were handed over before, so it may be named in the progress record of
+//! the last of them or any later one. Rows are never lost by closing: [`HistoryWriter::drain`] closes everything.
+//!
+//! Memory: `history.buffer` for waiting rows (the largest buffer is written when it is exceeded), the epochs in the
+//! queue, and the row group being encoded. When the thread falls behind, [`HistoryWriter::add`] blocks.
+
+mod buffer;
+pub mod config;
+mod encoder;
+mod file;
+
+pub use config::{HistoryConfig, KeepReadings};
+pub(crate) use file::{clear_staging, publish};
+
+use crate::files::FileError;
+use crate::progress::FileEntry;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use drivetrain_schemas::arrow::ArrowError;
+use drivetrain_schemas::catalogue::Catalogue;
+use drivetrain_schemas::reading::ReadingBatch;
+use drivetrain_schemas::row::Row;
+use drivetrain_schemas::table::TableId;
+use drivetrain_schemas::time::format_date;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use thiserror::Error;
+
+/// Epochs that wait for the history's thread.
+const QUEUE: usize = 8;
+
+/// µs of a day.
+const DAY: i64 = 86_400_000_000;
+
+#[derive(Debug, Error)]
+pub enum HistoryError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("cannot write {path}: {source}")]
+    Parquet { path: PathBuf, source: parquet::errors::ParquetError },
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    #[error("{0}")]
+    Config(String),
+    #[error("cannot start the history's thread: {0}")]
+    Thread(std::io::Error),
+    #[error("the history's thread ended unexpectedly")]
+    Gone,
+}
+
+/// All history rows of one finished epoch, consolidated.
+#[derive(Debug, Default)]
+pub struct EpochRows {
+    pub epoch: i64,
+    /// Changes of each table but `readings`.
+    pub rows: Vec<(TableId, Vec<(Row, i64)>)>,
+    /// Readings with their `diff`.
+    pub readings: Vec<(Arc<ReadingBatch>, i64)>,
+}
+
+/// Files that are whole, and how far the history reaches once they are published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    pub files: Vec<FileEntry>,
+    /// All rows up to this epoch are in closed files.
+    pub history_epoch: i64,
+}
+
+/// The UTC day of a partition, in days since 1970; [`DateKey::NONE`] for tables without a date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DateKey(i64);
+
+impl DateKey {
+    pub const NONE: DateKey = DateKey(0);
+
+    /// The day of a time in µs. Years that a path cannot hold fall on 1970-01-01, as null does.
+    pub fn of(at: i64) -> Self {
+        let day = at.div_euclid(DAY);
+        // 0001-01-01 to 9999-12-31
+        if (-719_162..=2_932_896).contains(&day) { DateKey(day) } else { Self::NONE }
+    }
+
+    /// `YYYY-MM-DD`.
+    pub fn text(self) -> String {
+        format_date(self.0 * DAY)
+    }
+}
+
+enum Command {
+    Add(EpochRows),
+    Drain,
+}
+
+/// The history's thread, as its owner sees it.
+#[derive(Debug)]
+pub struct HistoryWriter {
+    commands: Option<Sender<Command>>,
+    closed: Receiver<Result<Closed, HistoryError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl HistoryWriter {
+    /// Starts the thread. Files go below `<data>/staging/g<generation>/`.
+    pub fn start(
+        data: &Path,
+        generation: u64,
+        catalogue: Arc<Catalogue>,
+        config: HistoryConfig,
+    ) -> Result<Self, HistoryError> {
+        config.validate().map_err(HistoryError::Config)?;
+        let (commands, inbox) = bounded(QUEUE);
+        let (outbox, closed) = unbounded();
+        let place = file::Place { data: data.to_path_buf(), generation };
+        let encoder = encoder::Encoder::new(place, catalogue, config);
+        let thread = std::thread::Builder::new()
+            .name("history".into())
+            .spawn(move || encoder.run(&inbox, &outbox))
+            .map_err(HistoryError::Thread)?;
+        Ok(Self { commands: Some(commands), closed, thread: Some(thread) })
+    }
+
+    /// Hands over an epoch; waits while the thread is behind.
+    pub fn add(&mut self, rows: EpochRows) -> Result<(), HistoryError> {
+        self.send(Command::Add(rows))
+    }
+
+    /// Files that were closed since the last call; `None` when there are none.
+    pub fn closed(&mut self) -> Result<Option<Closed>, HistoryError> {
+        let mut all: Option<Closed> = None;
+        while let Ok(closed) = self.closed.try_recv() {
+            merge(&mut all, closed?);
+        }
+        Ok(all)
+    }
+
+    /// Closes everything and ends the thread. Returns what was closed since the last call of [`Self::closed`].
+    pub fn drain(&mut self) -> Result<Closed, HistoryError> {
+        self.send(Command::Drain)?;
+        self.commands = None;
+        let mut all = None;
+        while let Ok(closed) = self.closed.recv() {
+            merge(&mut all, closed?);
+        }
+        if let Some(thread) = self.thread.take() {
+            thread.join().map_err(|_| HistoryError::Gone)?;
+        }
+        all.ok_or(HistoryError::Gone)
+    }
+
+    fn send(&mut self, command: Command) -> Result<(), HistoryError> {
+        let sent = self.commands.as_ref().is_some_and(|c| c.send(command).is_ok());
+        if sent {
+            return Ok(());
+        }
+        // The thread has ended: it says why, if it can.
+        while let Ok(closed) = self.closed.try_recv() {
+            closed?;
+        }
+        Err(HistoryError::Gone)
+    }
+}
+
+impl Drop for HistoryWriter {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn merge(all: &mut Option<Closed>, closed: Closed) {
+    match all {
+        None => *all = Some(closed),
+        Some(all) => {
+            all.files.extend(closed.files);
+            all.history_epoch = closed.history_epoch;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! The transactional producer. See [`crate::kafka`].
+
+use super::{KafkaConfig, KafkaError, dead_letter_topic, progress_topic, read_progress, topic_name};
+use crate::outlet::{DeadLetter, LiveOutput, Outlet, OutletError};
+use crate::progress::local::to_json;
+use crate::progress::{Claim, ProgressEntry, ProgressError, ProgressLog, ProgressRecord};
+use drivetrain_schemas::table::Topic;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// A dead letter's payload is cut here, so that it fits a record; the table `rejects` has it whole.
+const MOST_PAYLOAD: usize = 900_000;
+/// Largest record: a progress record of many epochs or files. The progress topic is created with room for it.
+pub(super) const MOST_RECORD: &str = "16000000";
+/// How long a broker may be away before a commit fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Keeps the first delivery that failed. rdkafka calls it from `poll` and `flush`.
+#[derive(Debug, Default)]
+struct Deliveries {
+    failed: Mutex<Option<ClientError>>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info => tracing::debug!(facility, "{message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Warning => tracing::warn!(facility, "{message}"),
+            _ => tracing::error!(facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::warn!("Kafka client: {error}: {reason}");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result
+            && let Ok(mut failed) = self.failed.lock()
+        {
+            failed.get_or_insert(error.clone());
+        }
+    }
+}
+
+/// The outlet with Kafka.
+pub struct TransactionalSink {
+    config: KafkaConfig,
+    job: String,
+    producer: BaseProducer<Deliveries>,
+    topics: BTreeMap<Topic, String>,
+    dead_letter: String,
+    progress: String,
+}
+
+impl TransactionalSink {
+    /// Connects as the job's only writer: from here on an earlier producer of the job is fenced. The topics must exist
+    /// ([`super::ensure_topics`]).
+    ///
+    /// # Errors
+    /// When a property is not known or wrong, or no broker answers within a minute.
+    pub fn connect(config: &KafkaConfig, job: &str) -> Result<Self, KafkaError> {
+        let defaults = [
+            ("compression.type", "lz4"),
+            ("linger.ms", "1"),
+            ("retry.backoff.ms", "5"),
+            ("retry.backoff.max.ms", "100"),
+            ("message.max.bytes", MOST_RECORD),
+            ("queue.buffering.max.messages", "1000000"),
+        ];
+        let fixed = [
+            ("transactional.id", job),
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            // As Java's default partitioner: the same key on the same partition, whoever writes.
+            ("partitioner", "murmur2_random"),
+        ];
+        let client = config.client(&defaults, &fixed);
+        let producer: BaseProducer<Deliveries> = client
+            .create_with_context(Deliveries::default())
+            .map_err(|e| config.error("cannot create the Kafka producer", &e))?;
+        let sink = Self {
+            config: config.clone(),
+            job: job.to_string(),
+            producer,
+            topics: Topic::ALL.map(|t| (t, topic_name(config, t))).into(),
+            dead_letter: dead_letter_topic(config),
+            progress: progress_topic(config, job),
+        };
+        sink.retry("cannot initialise transactions", |p| p.init_transactions(PATIENCE))?;
+        Ok(sink)
+    }
+
+    /// Repeats a transactional call while the client says that it may be repeated.
+    fn retry(
+        &self,
+        action: &str,
+        call: impl Fn(&BaseProducer<Deliveries>) -> Result<(), ClientError>,
+    ) -> Result<(), KafkaError> {
+        let start = Instant::now();
+        loop {
+            match call(&self.producer) {
+                Ok(()) => return Ok(()),
+                Err(ClientError::Transaction(e)) if e.is_retriable() && start.elapsed() < PATIENCE => {
+                    self.producer.poll(Duration::from_millis(5));
+                }
+                Err(e) => return Err(self.error(action, &e)),
+            }
+        }
+    }
+
+    fn error(&self, action: &str, error: &ClientError) -> KafkaError {
+        let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
+        let code = fatal.or(error.rdkafka_error_code());
+        match code {
+            Some(
+                RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch,
+            ) => KafkaError::Fenced { job: self.job.clone() },
+            _ => self.config.error(action, error),
+        }
+    }
+
+    /// Sends a record; waits while the client's queue is full.
+    fn send(
+        &self,
+        topic: &str,
+        key: Option<&str>,
+        payload: Option<&[u8]>,
+        headers: Option<OwnedHeaders>,
+    ) -> Result<(), KafkaError> {
+        let mut record: BaseRecord<'_, str, [u8]> = BaseRecord::to(topic);
+        record.key = key;
+        record.payload = payload;
+        record.headers = headers;
+        let start = Instant::now();
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                    if start.elapsed() < PATIENCE =>
+                {
+                    self.producer.poll(Duration::from_millis(5));
+                    record = back;
+                }
+                Err((e, _)) => return Err(self.error(&format!("cannot write to topic {topic}"), &e)),
+            }
+        }
+    }
+
+    fn dead_letter(&self, letter: &DeadLetter) -> Result<(), KafkaError> {
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &letter.headers() {
+            headers = headers.insert(Header { key, value: Some(value.as_str()) });
+        }
+        let mut payload = letter.reject.payload.as_deref();
+        if let Some(bytes) = payload.filter(|p| p.len() > MOST_PAYLOAD) {
+            payload = Some(&bytes[..MOST_PAYLOAD]);
+            headers = headers.insert(Header { key: "truncated_from", value: Some(&bytes.len().to_string()) });
+        }
+        self.send(&self.dead_letter, None, payload, Some(headers))
+    }
+
+    /// Waits until the broker has everything.
+    fn flush(&self) -> Result<(), KafkaError> {
+        let start = Instant::now();
+        while let Err(e) = self.producer.flush(Duration::from_secs(5)) {
+            if start.elapsed() >= PATIENCE || e.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut) {
+                return Err(self.error("cannot write to Kafka", &e));
+            }
+        }
+        let failed = self.producer.context().failed.lock().ok().and_then(|mut f| f.take());
+        failed.map_or(Ok(()), |e| Err(self.error("cannot write to Kafka", &e)))
+    }
+
+    fn entry(&self, entry: &ProgressEntry) -> Result<(), ProgressError> {
+        let json = to_json(entry)?;
+        Ok(self.send(&self.progress, None, Some(json.as_bytes()), None)?)
+    }
+}
+
+impl ProgressLog for TransactionalSink {
+    fn claim(&mut self, claim: &Claim) -> Result<(), ProgressError> {
+        self.retry("cannot begin a transaction", Producer::begin_transaction)?;
+        self.entry(&ProgressEntry::Claim(claim.clone()))?;
+        self.flush()?;
+        Ok(self.retry("cannot commit the claim", |p| p.commit_transaction(PATIENCE))?)
+    }
+
+    fn append(&mut self, record: &ProgressRecord) -> Result<(), ProgressError> {
+        self.entry(&ProgressEntry::Commit(record.clone()))
+    }
+
+    fn read_all(&self) -> Result<Vec<ProgressEntry>, ProgressError> {
+        Ok(read_progress(&self.config, &self.job)?)
+    }
+}
+
+impl Outlet for TransactionalSink {
+    fn begin(&mut self) -> Result<(), OutletError> {
+        Ok(self.retry("cannot begin a transaction", Producer::begin_transaction)?)
+    }
+
+    fn produce(&mut self, output: &LiveOutput) -> Result<(), OutletError> {
+        for change in &output.changes {
+            let topic = self.topics.get(&change.topic).map_or("", String::as_str);
+            self.send(topic, Some(&change.key), change.value.as_ref().map(String::as_bytes), None)?;
+        }
+        output.dead_letters.iter().try_for_each(|letter| self.dead_letter(letter))?;
+        Ok(())
+    }
+
+    /// Never called without a progress record before it: librdkafka cannot commit an empty transaction.
+    fn commit(&mut self) -> Result<(), OutletError> {
+        self.flush()?;
+        Ok(self.retry("cannot commit the transaction", |p| p.commit_transaction(PATIENCE))?)
+    }
+}

@@ -1,0 +1,68 @@
+//! Reads the progress topic to its end, committed records only.
+
+use super::{KafkaConfig, KafkaError, progress_topic};
+use crate::progress::ProgressEntry;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// All committed entries of a job's progress topic; none when it does not exist.
+///
+/// # Errors
+/// When no broker answers, or a record is not one of ours.
+pub fn read_progress(config: &KafkaConfig, job: &str) -> Result<Vec<ProgressEntry>, KafkaError> {
+    let topic = progress_topic(config, job);
+    let action = format!("cannot read topic {topic}");
+    let error = |e: &ClientError| config.error(&action, e);
+    let fixed = [
+        ("group.id", job),
+        ("enable.auto.commit", "false"),
+        ("isolation.level", "read_committed"),
+        ("enable.partition.eof", "true"),
+        ("auto.offset.reset", "earliest"),
+        ("allow.auto.create.topics", "false"),
+    ];
+    let consumer: BaseConsumer = config.client(&[], &fixed).create().map_err(|e| error(&e))?;
+    let (_, high) = match consumer.fetch_watermarks(&topic, 0, PATIENCE) {
+        Ok(marks) => marks,
+        Err(ClientError::MetadataFetch(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopic,
+        )) => return Ok(Vec::new()),
+        Err(e) => return Err(error(&e)),
+    };
+    let mut entries = Vec::new();
+    if high == 0 {
+        return Ok(entries);
+    }
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, 0, Offset::Beginning).map_err(|e| error(&e))?;
+    consumer.assign(&list).map_err(|e| error(&e))?;
+    let mut heard = Instant::now();
+    loop {
+        match consumer.poll(Duration::from_millis(200)) {
+            None if heard.elapsed() >= PATIENCE => {
+                return Err(KafkaError::Timeout { action, seconds: PATIENCE.as_secs() });
+            }
+            None => {}
+            // A transaction that hangs holds the end back; init_transactions, which came before, has ended ours.
+            Some(Err(ClientError::PartitionEOF(_))) => return Ok(entries),
+            Some(Err(e)) if e.rdkafka_error_code().is_some_and(super::is_transient) && heard.elapsed() < PATIENCE => {}
+            Some(Err(e)) => return Err(error(&e)),
+            Some(Ok(message)) => {
+                heard = Instant::now();
+                let entry = serde_json::from_slice(message.payload().unwrap_or_default());
+                entries.push(entry.map_err(|e| KafkaError::Damaged {
+                    topic: topic.clone(),
+                    offset: message.offset(),
+                    problem: e.to_string(),
+                })?);
+            }
+        }
+    }
+}

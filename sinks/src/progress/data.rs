@@ -1,0 +1,272 @@
+//! The data directory: whose it is, who writes to it now, and how to start over.
+//!
+//! ```text
+//! <data>/
+//!   drivetrain.json   this directory belongs to drivetrain, and to which job
+//!   lock              held while a job runs: pid, host, start
+//!   progress/         the progress log (without Kafka)
+//!   bindings/         which input each epoch had: `--as-of TIME`, `replay --bindings`
+//!   staging/g<n>/     history files being written
+//!   history/          published history files
+//!   live/             the newest values (without Kafka)
+//!   manifest.jsonl    the published files
+//! ```
+
+use super::local;
+use super::{ProgressError, next_generation};
+use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir, write_atomically};
+use drivetrain_schemas::table::{DEAD_LETTER, TableId, Topic};
+use drivetrain_schemas::time::format_rfc3339;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+pub const MARKER: &str = "drivetrain.json";
+pub const LOCK: &str = "lock";
+pub const MANIFEST: &str = "manifest.jsonl";
+pub const BINDINGS: &str = "bindings/tickets.jsonl";
+pub const HISTORY: &str = "history";
+pub const LIVE: &str = "live";
+pub const STAGING: &str = "staging";
+
+#[derive(Debug, Error)]
+pub enum DataError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Progress(#[from] ProgressError),
+    #[error("{data} is in use by {holder}; stop that job first, or use another data directory")]
+    Locked { data: PathBuf, holder: String },
+    #[error(
+        "{data} holds `{name}`, but no {MARKER}: it was not made by drivetrain. Use another data directory (nothing was \
+         changed)"
+    )]
+    Foreign { data: PathBuf, name: String },
+    #[error("{place} has progress of an earlier run of job {job:?}; use --fresh to start over, or another place")]
+    HasProgress { place: String, job: String },
+}
+
+/// Who holds the lock.
+#[derive(Debug, Serialize, Deserialize)]
+struct Holder {
+    pid: u32,
+    host: String,
+    /// RFC 3339.
+    started: String,
+}
+
+/// What makes a directory ours.
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    format: u32,
+    job: String,
+}
+
+/// A data directory under our lock, which is held until this is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Takes the directory for this process; creates it if need be. `started` is the wall time now, µs, and only told
+    /// to whoever is refused.
+    ///
+    /// # Errors
+    /// [`DataError::Locked`] when another process has it, [`DataError::Foreign`] when it holds somebody else's files
+    /// under our names.
+    pub fn lock(data: &Path, job: &str, started: i64) -> Result<Self, DataError> {
+        create_dir(data)?;
+        if !data.join(MARKER).is_file() {
+            let ours = ["history", "live", "staging", "progress", "bindings", MANIFEST, LOCK];
+            if let Some(name) = list(data)?.into_iter().find(|n| ours.contains(&n.as_str())) {
+                return Err(DataError::Foreign { data: data.to_path_buf(), name });
+            }
+            write_json(&data.join(MARKER), &Marker { format: 1, job: job.to_string() })?;
+        }
+        let path = data.join(LOCK);
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.create(true).truncate(false).read(true).write(true).open(&path).at("cannot open", &path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(DataError::Locked { data: data.to_path_buf(), holder: holder(&mut file) });
+            }
+            Err(std::fs::TryLockError::Error(e)) => Err(e).at("cannot lock", &path)?,
+        }
+        let holder = Holder { pid: std::process::id(), host: host(), started: format_rfc3339(started) };
+        let text = serde_json::to_string(&holder).unwrap_or_default();
+        file.set_len(0).and_then(|()| file.rewind()).at("cannot write", &path)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).at("cannot write", &path)?;
+        Ok(Self { path: data.to_path_buf(), _lock: file })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Deletes what earlier runs have written here, and nothing else. Returns what was deleted, relative to the
+    /// directory, in byte order.
+    pub fn fresh(&self) -> Result<Vec<String>, DataError> {
+        let mut deleted = Vec::new();
+        // The manifest and the progress log go first: without them the rest is not looked at, whenever this is cut off.
+        for name in [MANIFEST, local::LOG, BINDINGS] {
+            if remove_file(&self.path.join(name))? {
+                deleted.push(name.to_string());
+            }
+        }
+        let generation = |n: &str| n.strip_prefix('g').is_some_and(|g| g.parse::<u64>().is_ok());
+        let table = |n: &str| n.strip_suffix("_log").and_then(TableId::by_name).is_some();
+        let topic = |n: &str| n == DEAD_LETTER || Topic::ALL.iter().any(|t| t.name() == n);
+        self.delete_dirs(HISTORY, table, &mut deleted)?;
+        self.delete_dirs(LIVE, topic, &mut deleted)?;
+        self.delete_dirs(STAGING, generation, &mut deleted)?;
+        for dir in ["progress", "bindings", HISTORY, LIVE, STAGING] {
+            // Stays when something foreign is in it.
+            let _ = std::fs::remove_dir(self.path.join(dir));
+        }
+        sync_dir(&self.path)?;
+        deleted.sort();
+        Ok(deleted)
+    }
+
+    fn delete_dirs(
+        &self,
+        parent: &str,
+        ours: impl Fn(&str) -> bool,
+        deleted: &mut Vec<String>,
+    ) -> Result<(), FileError> {
+        for name in list(&self.path.join(parent))? {
+            let dir = self.path.join(parent).join(&name);
+            if ours(&name) && dir.is_dir() {
+                std::fs::remove_dir_all(&dir).at("cannot delete", &dir)?;
+                deleted.push(format!("{parent}/{name}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether a run may begin here, and returns its generation: one more than the last that claimed. What a run
+    /// that never committed has left is deleted.
+    ///
+    /// # Errors
+    /// [`DataError::HasProgress`] when an earlier run has committed something here: restarting from it is not yet
+    /// possible.
+    pub fn next_generation(&self, job: &str) -> Result<u64, DataError> {
+        let entries = local::read_all(&self.path)?;
+        let (generation, progress) = next_generation(&entries);
+        let published = std::fs::metadata(self.path.join(MANIFEST)).is_ok_and(|m| m.len() > 0);
+        if progress || published {
+            return Err(DataError::HasProgress { place: self.path.display().to_string(), job: job.to_string() });
+        }
+        let mut leftovers = Vec::new();
+        self.delete_dirs(STAGING, |n| n.starts_with('g'), &mut leftovers)?;
+        let topic = |n: &str| n == DEAD_LETTER || Topic::ALL.iter().any(|t| t.name() == n);
+        self.delete_dirs(LIVE, topic, &mut leftovers)?;
+        remove_file(&self.path.join(BINDINGS))?;
+        Ok(generation)
+    }
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    write_atomically(path, text.as_bytes())
+}
+
+/// What the lock's holder has written of itself.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.read_to_string(&mut text);
+    match serde_json::from_str::<Holder>(&text) {
+        Ok(h) if read.is_ok() => format!("process {} on {}, started {}", h.pid, h.host, h.started),
+        _ => "another process".to_string(),
+    }
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    name.map_or_else(|| "this machine".to_string(), |n| n.trim().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::{Claim, ProgressLog, ProgressRecord};
+
+    fn touch(path: PathBuf) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "x").unwrap();
+    }
+
+    #[test]
+    fn a_second_start_is_refused_and_told_who_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("a/b");
+        let first = DataDir::lock(&data, "j", 0).unwrap();
+        let error = DataDir::lock(&data, "j", 0).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {} on ", std::process::id())), "{error}");
+        assert!(error.contains("started 1970-01-01T00:00:00Z"), "{error}");
+        drop(first);
+        DataDir::lock(&data, "j", 0).unwrap();
+    }
+
+    #[test]
+    fn foreign_files_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        touch(dir.path().join("history/notes.txt"));
+        assert!(matches!(DataDir::lock(dir.path(), "j", 0), Err(DataError::Foreign { name, .. }) if name == "history"));
+        assert_eq!(list(dir.path()).unwrap(), ["history"]);
+    }
+
+    #[test]
+    fn fresh_deletes_ours_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::lock(dir.path(), "j", 0).unwrap();
+        let ours = [
+            "history/trips_log/date=2026-01-01/g1-1-1-0.parquet",
+            "live/dead_letter/0000000001.jsonl",
+            "staging/g3/x",
+            "manifest.jsonl",
+            "progress/log.jsonl",
+            "bindings/tickets.jsonl",
+        ];
+        let foreign =
+            ["readme.txt", "history/mine/a.parquet", "history/trips.csv", "live/other/x", "staging/x", "more/y"];
+        ours.iter().chain(&foreign).for_each(|f| touch(dir.path().join(f)));
+        let deleted = data.fresh().unwrap();
+        assert_eq!(
+            deleted,
+            [
+                "bindings/tickets.jsonl",
+                "history/trips_log",
+                "live/dead_letter",
+                "manifest.jsonl",
+                "progress/log.jsonl",
+                "staging/g3"
+            ]
+        );
+        assert!(ours.iter().all(|f| !dir.path().join(f).exists()));
+        assert!(foreign.iter().all(|f| dir.path().join(f).exists()));
+        assert!(!dir.path().join("progress").exists());
+    }
+
+    #[test]
+    fn progress_is_not_run_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::lock(dir.path(), "j", 0).unwrap();
+        assert_eq!(data.next_generation("j").unwrap(), 1);
+        let mut log = local::LocalLog::open(dir.path()).unwrap();
+        let claim = Claim { generation: 1, job: "j".into(), config_hash: String::new(), version: String::new() };
+        log.claim(&claim).unwrap();
+        assert_eq!(data.next_generation("j").unwrap(), 2, "a claim alone is no progress");
+        log.append(&ProgressRecord { generation: 1, ..ProgressRecord::default() }).unwrap();
+        let error = data.next_generation("j").unwrap_err();
+        assert!(matches!(error, DataError::HasProgress { .. }) && error.to_string().contains("--fresh"), "{error}");
+        data.fresh().unwrap();
+        assert_eq!(data.next_generation("j").unwrap(), 1);
+    }
+}

@@ -1,0 +1,126 @@
+//! What the end-to-end tests share: the binary, scratch directories, the recordings, a real Kafka.
+//!
+//! Each test runs the program as a user does: `drivetrain replay …`, then `drivetrain sql …`.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub mod kafka;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The program under test.
+pub fn drivetrain() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_drivetrain"));
+    command.env("RUST_BACKTRACE", "0");
+    command
+}
+
+/// A file of this repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A recording under `../shared/data`. A test that needs one fails without it.
+pub fn recording(path: &str) -> PathBuf {
+    let root = std::env::var_os("DRIVETRAIN_TEST_DATA").map_or_else(|| repository("../shared/data"), PathBuf::from);
+    let file = root.join(path);
+    assert!(file.exists(), "{} is missing: this test needs the recordings (DRIVETRAIN_TEST_DATA)", file.display());
+    file
+}
+
+/// Runs to the end; panics with everything it said unless it exits with `code`.
+#[track_caller]
+pub fn run(command: &mut Command, code: i32) -> Output {
+    let output = command.output().expect("the program starts");
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{command:?}\nstdout:\n{}\nstderr:\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// `drivetrain replay --config CONFIG --data DATA EXTRA… INPUTS…`, which must succeed.
+#[track_caller]
+pub fn replay(config: &Path, data: &Path, extra: &[&str], inputs: &[&Path]) -> Output {
+    let mut command = drivetrain();
+    command.arg("replay").arg("--config").arg(config).arg("--data").arg(data).args(extra).args(inputs);
+    run(&mut command, 0)
+}
+
+/// The answer of `drivetrain sql --format csv`, without its header.
+#[track_caller]
+pub fn sql(data: &Path, query: &str) -> Vec<String> {
+    let output = run(drivetrain().args(["sql", "--format", "csv", "--data"]).arg(data).arg(query), 0);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    text.lines().skip(1).map(str::to_string).collect()
+}
+
+/// The only line of an answer.
+#[track_caller]
+pub fn one(data: &Path, query: &str) -> String {
+    let lines = sql(data, query);
+    assert_eq!(lines.len(), 1, "{query}: {lines:?}");
+    lines[0].clone()
+}
+
+/// The state of every table (sorted rows) and the newest live value of each key, without `epoch` and `updated_at`:
+/// what promise 1 (a) says is equal. `rejects` by payload and reason.
+pub fn final_state(data: &Path) -> Vec<(String, Vec<String>)> {
+    let mut state = Vec::new();
+    for table in [
+        "readings",
+        "windows",
+        "events",
+        "trips",
+        "driver_scores",
+        "fleet_aggregates",
+        "anomalies",
+        "reference_problems",
+        "intake",
+        "late",
+    ] {
+        let mut rows = sql(data, &format!("select * from {table}"));
+        rows.sort();
+        state.push((table.to_string(), rows));
+    }
+    let mut rejects = sql(data, "select reason, encode(payload, 'hex') from rejects");
+    rejects.sort();
+    state.push(("rejects".to_string(), rejects));
+    for topic in ["driver_scores", "trip_scores", "fleet_aggregates", "vehicle_state", "anomalies_active"] {
+        state.push((format!("live {topic}"), live(data, topic)));
+    }
+    state
+}
+
+/// The live values of a topic as `key<TAB>document`, without `epoch` and `updated_at`, by key.
+pub fn live(data: &Path, topic: &str) -> Vec<String> {
+    let output = run(drivetrain().args(["live", "--data"]).arg(data).arg(topic), 0);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let strip = |line: &str| {
+        let (key, document) = line.split_once('\t').expect("key<TAB>document");
+        let mut document: serde_json::Value = serde_json::from_str(document).expect("JSON");
+        let fields = document.as_object_mut().expect("an object");
+        fields.remove("epoch");
+        fields.remove("updated_at");
+        format!("{key}\t{document}")
+    };
+    text.lines().map(strip).collect()
+}
+
+/// Fails with the first difference of two states, table by table.
+#[track_caller]
+pub fn assert_same(what: &str, left: &[(String, Vec<String>)], right: &[(String, Vec<String>)]) {
+    for ((name, a), (_, b)) in left.iter().zip(right) {
+        let first = a.iter().zip(b).find(|(x, y)| x != y);
+        assert!(
+            a == b,
+            "{what}: `{name}` differs: {} rows and {} rows; first difference: {first:?}",
+            a.len(),
+            b.len()
+        );
+    }
+}
