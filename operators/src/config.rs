@@ -2,11 +2,11 @@
 
 mod resolve;
 
-pub(crate) use resolve::{acceleration_floor, unknown_signal};
 pub use resolve::{
     ConfigError, EventParams, HarshParams, KernelConfig, KernelInput, Marker, RangeParams, Ratio, SignalInfo,
     StuckParams, TimeParams, TripParams, WindowParams, ZscoreParams,
 };
+pub(crate) use resolve::{acceleration_floor, unknown_signal};
 
 use drivetrain_schemas::policy::Decimal;
 use serde::{Deserialize, Serialize};

@@ -47,7 +47,11 @@ impl Default for Setup {
     fn default() -> Self {
         Setup {
             time: TimeConfig { hot_horizon: "100s".into(), patience: "30s".into(), ..TimeConfig::default() },
-            trip: TripConfig { max_gap: "60s".into(), speeding_above: Some(Decimal(50_000_000)), ..TripConfig::default() },
+            trip: TripConfig {
+                max_gap: "60s".into(),
+                speeding_above: Some(Decimal(50_000_000)),
+                ..TripConfig::default()
+            },
             detectors: DetectorsConfig {
                 range: BTreeMap::from([(
                     "temperature".to_string(),
@@ -118,17 +122,19 @@ pub(crate) fn reading(seconds: i64) -> impl Strategy<Value = OwnedReading> {
     let values = (maybe(g), maybe(0i64..2), maybe((0i64..4).prop_map(|v| v * 2000)), maybe(-30i64..40));
     let who = (text(&["d1", "d2", "d3"]), text(&["a", "b"]), text(&["f1"]), 0u8..2);
     let place = (0usize..2, 0i64..50, 0u32..2);
-    (0..seconds * 2, values, who, place).prop_map(|(at, (g, i, s, t), (driver, trip, fleet, tag), (o, position, element))| {
-        let tags = (tag == 1).then(|| Arc::from("{\"x\":1}"));
-        let meta = Meta { vehicle: "v".into(), texts: vec![], driver, trip, fleet, quality: None, tags };
-        let source = ["s", "t"][o].into();
-        OwnedReading {
-            at: 1_700_000_000 * SECOND + at * (SECOND / 2),
-            values: vec![g, i, s, t],
-            meta: Arc::new(meta),
-            origin: Arc::new(Origin { source, name: "topic".into(), partition: 0 }),
-            position,
-            element,
-        }
-    })
+    (0..seconds * 2, values, who, place).prop_map(
+        |(at, (g, i, s, t), (driver, trip, fleet, tag), (o, position, element))| {
+            let tags = (tag == 1).then(|| Arc::from("{\"x\":1}"));
+            let meta = Meta { vehicle: "v".into(), texts: vec![], driver, trip, fleet, quality: None, tags };
+            let source = ["s", "t"][o].into();
+            OwnedReading {
+                at: 1_700_000_000 * SECOND + at * (SECOND / 2),
+                values: vec![g, i, s, t],
+                meta: Arc::new(meta),
+                origin: Arc::new(Origin { source, name: "topic".into(), partition: 0 }),
+                position,
+                element,
+            }
+        },
+    )
 }

@@ -429,7 +429,8 @@ fn event(field: &str, r: &EventRule, catalogue: &Catalogue, speed: bool) -> Resu
     if r.min_speed.is_some() && !speed {
         return error(format!("{field}.min_speed"), "needs a speed signal; set trip.speed");
     }
-    let times = |tenths: i64| ceil(Decimal(div_round(i128::from(r.threshold.0) * i128::from(tenths), 10) as i64), decimals);
+    let times =
+        |tenths: i64| ceil(Decimal(div_round(i128::from(r.threshold.0) * i128::from(tenths), 10) as i64), decimals);
     Ok(EventParams {
         kind: r.kind,
         signal,
@@ -494,7 +495,10 @@ fn zscore(signal: u16, c: &super::ZscoreConfig, catalogue: &Catalogue) -> Result
     }
     let min_samples = c.min_samples.unwrap_or(16.min(c.window));
     if !(2..=c.window).contains(&min_samples) {
-        return error(format!("{field}.min_samples"), format!("{min_samples} is not from 2 to the window, {}", c.window));
+        return error(
+            format!("{field}.min_samples"),
+            format!("{min_samples} is not from 2 to the window, {}", c.window),
+        );
     }
     let least_mad = ceil(Decimal(1_000), decimals);
     Ok(ZscoreParams { signal, window: c.window, min_samples, threshold: c.threshold.0, least_mad })
@@ -510,7 +514,13 @@ fn stuck(
     let lasting = positive(&format!("detectors.stuck.{name}.for"), &c.lasting)?;
     let possible = speed.is_some_and(|s| s != signal);
     if c.moving_only == Some(true) && !possible {
-        return error(format!("detectors.stuck.{name}.moving_only"), "needs another signal for the speed; set trip.speed");
+        return error(
+            format!("detectors.stuck.{name}.moving_only"),
+            "needs another signal for the speed; set trip.speed",
+        );
     }
     Ok(StuckParams { signal, lasting, moving_only: c.moving_only.unwrap_or(possible) })
 }
+
+#[cfg(test)]
+mod tests;

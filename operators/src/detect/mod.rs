@@ -98,7 +98,15 @@ impl Subject<'_> {
     }
 
     /// Says the worst anew, if this is worse.
-    fn worsen(&self, open: &mut Open, score: i64, severity: u8, observed: i64, expected: Option<i64>, facts: &mut Facts) {
+    fn worsen(
+        &self,
+        open: &mut Open,
+        score: i64,
+        severity: u8,
+        observed: i64,
+        expected: Option<i64>,
+        facts: &mut Facts,
+    ) {
         if score <= open.score {
             return;
         }
@@ -115,3 +123,6 @@ impl Subject<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,7 +87,8 @@ impl Segment {
             // A quarter more, not twice as much: there is one of these for each vehicle.
             self.bytes.reserve_exact(most.max(self.bytes.capacity() / 4));
         }
-        let same_meta = self.metas.get(self.meta).is_some_and(|meta| Arc::ptr_eq(meta, row.meta)) || self.meta(row.meta);
+        let same_meta =
+            self.metas.get(self.meta).is_some_and(|meta| Arc::ptr_eq(meta, row.meta)) || self.meta(row.meta);
         let same_origin = self.froms.get(self.from).is_some_and(|f| Arc::ptr_eq(&f.origin, row.origin))
             || self.origin(cfg, row.origin);
         let head = u8::from(same_meta) * SAME_META

@@ -2,21 +2,15 @@
 
 use super::*;
 use crate::testing::{SECOND, Setup, consolidated, extend, reading};
-use drivetrain_schemas::reading::{Head, IntakeCounts, Meta, NULL};
+use drivetrain_schemas::reading::{Head, IntakeCounts, Meta, NULL, Origin};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 type Key = (i64, Vec<i64>, Vec<(u16, Arc<str>)>);
 
-fn as_row(r: &OwnedReading) -> RowRef<'_> {
-    RowRef {
-        at: r.at,
-        values: &r.values,
-        meta: &r.meta,
-        origin: &r.origin,
-        position: r.position,
-        element: r.element,
-    }
+/// Of duplicates the one with the smallest of these stays.
+fn preferred(r: &OwnedReading) -> (&Meta, &Origin, i64, u32) {
+    (&r.meta, &r.origin, r.position, r.element)
 }
 
 fn key(r: &OwnedReading) -> Key {
@@ -45,7 +39,7 @@ struct Bench {
     state: VehicleState,
     said: Facts,
     readings: BTreeMap<(i64, Vec<i64>, Arc<Meta>), i64>,
-    counts: BTreeMap<Arc<drivetrain_schemas::reading::Origin>, IntakeCounts>,
+    counts: BTreeMap<Arc<Origin>, IntakeCounts>,
     rows: i64,
     late: usize,
     accepted: BTreeMap<Key, OwnedReading>,
@@ -78,7 +72,7 @@ impl Bench {
                 continue;
             }
             let held = self.accepted.entry(key(r)).or_insert_with(|| r.clone());
-            if as_row(r).preference(&as_row(held)) == Ordering::Less {
+            if preferred(r) < preferred(held) {
                 *held = r.clone();
             }
         }
@@ -242,7 +236,7 @@ proptest! {
 fn a_late_reading_is_kept_whole() {
     let cfg = Setup::default().build();
     let mut state = VehicleState::new(&cfg, "v".into());
-    let origin = Arc::new(drivetrain_schemas::reading::Origin { source: "s".into(), name: "t".into(), partition: 3 });
+    let origin = Arc::new(Origin { source: "s".into(), name: "t".into(), partition: 3 });
     let meta = Arc::new(Meta {
         vehicle: "v\"1".into(),
         texts: vec![],
@@ -273,8 +267,9 @@ fn a_late_reading_is_kept_whole() {
 fn the_log_is_compact_and_bounded() {
     let cfg = Setup::default().build();
     let mut state = VehicleState::new(&cfg, "v".into());
-    let meta = Meta { vehicle: "v".into(), texts: vec![], driver: None, trip: None, fleet: None, quality: None, tags: None };
-    let origin = drivetrain_schemas::reading::Origin { source: "s".into(), name: "t".into(), partition: 0 };
+    let meta =
+        Meta { vehicle: "v".into(), texts: vec![], driver: None, trip: None, fleet: None, quality: None, tags: None };
+    let origin = Origin { source: "s".into(), name: "t".into(), partition: 0 };
     let (meta, origin) = (Arc::new(meta), Arc::new(origin));
     for i in 0..5_000 {
         let mut batch = ReadingBatch::new(origin.clone(), 4);

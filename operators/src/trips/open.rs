@@ -56,7 +56,7 @@ impl Open {
         let path = Path {
             doubled: 0,
             known: false,
-            covered: started_at,
+            covered: i64::MIN,
             odometer: None,
             increment: None,
             speed: None,
@@ -225,7 +225,7 @@ impl Path {
         if let Some((signal, factor)) = cfg.distance
             && sample.value(signal) != NULL
         {
-            // What the first sample of a trip has come is no part of it: it covers nothing yet.
+            // An increment belongs to the trip whose sample states it, that of the first sample included.
             let value = factor.of(sample.value(signal));
             let step = at > self.covered || self.increment.is_some_and(|t| t >= self.covered);
             if length.is_none() && step && value >= 0 {

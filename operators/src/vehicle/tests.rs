@@ -117,7 +117,8 @@ fn check_trip(cfg: &KernelConfig, fact: &TripFact, readings: &[&OwnedReading]) {
     readings.iter().filter_map(|r| r.meta.driver.clone()).for_each(|d| *drivers.entry(d).or_insert(0) += 1);
     let most = drivers.values().max().copied();
     assert_eq!(fact.driver, drivers.iter().find(|(_, n)| Some(**n) == most).map(|(d, _)| d.clone()));
-    let speeds: Vec<_> = readings.iter().filter(|r| r.values[SPEED] != NULL).map(|r| (r.at, r.values[SPEED] * 10_000)).collect();
+    let speeds: Vec<_> =
+        readings.iter().filter(|r| r.values[SPEED] != NULL).map(|r| (r.at, r.values[SPEED] * 10_000)).collect();
     assert_eq!(fact.max_speed, speeds.iter().map(|s| s.1).max());
     let steps = || speeds.windows(2).filter(|s| s[1].0 - s[0].0 <= 60 * SECOND);
     let doubled: i128 = steps().map(|s| i128::from(s[0].1 + s[1].1) * i128::from(s[1].0 - s[0].0)).sum();

@@ -1,10 +1,10 @@
 //! The first records of a file, for `drivetrain check`.
 
+use super::chunk::Chunk;
 use super::config::SourceSpec;
 use super::error::SourceError;
 use super::feed::{Fed, Progress};
 use super::files::{Reading, open, partition, resolve};
-use super::chunk::Chunk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -79,6 +79,11 @@ impl Turns {
         self.outlet.committer.send(Message::Ticket(ticket)).map_err(|_| SourceError::Disconnected)
     }
 
+    pub(crate) fn stopped(&self) {
+        // A committer that has gone has its own error to tell.
+        let _ = self.outlet.committer.send(Message::Stop);
+    }
+
     pub(crate) fn failed(&self, error: &SourceError) {
         // When the committer has gone too, whoever joins the threads says why.
         let _ = self.outlet.committer.send(Message::Failed(error.to_string()));

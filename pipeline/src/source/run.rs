@@ -85,7 +85,8 @@ pub struct SourceSummary {
     pub ended: bool,
 }
 
-/// Starts the source thread. It ends when the input has ended or `stop` is set; then the channels are closed. On an
+/// Starts the source thread. It ends when the input has ended or `stop` is set; then the channels are closed, and the
+/// committer has been told ([`drivetrain_sinks::message::Message::Stop`], unless the last ticket was the end). On an
 /// error the committer is told ([`drivetrain_sinks::message::Message::Failed`]), no epoch is closed any more, and the
 /// thread returns it.
 ///
@@ -96,8 +97,10 @@ pub fn start(job: Job, outlet: Outlet) -> Result<JoinHandle<Result<SourceSummary
         let turns = Turns::new(outlet);
         let mut reader = Reader::new(job, turns);
         let result = reader.run();
-        if let Err(error) = &result {
-            reader.turns.failed(error);
+        match &result {
+            Err(error) => reader.turns.failed(error),
+            Ok(summary) if !summary.ended => reader.turns.stopped(),
+            Ok(_) => {}
         }
         result
     };

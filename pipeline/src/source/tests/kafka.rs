@@ -86,7 +86,7 @@ fn all_records_of_all_partitions_with_key_header_and_time() {
     times.sort();
     assert_eq!(times, (0..4000).collect::<Vec<_>>());
     assert_eq!(outcome.tickets[0].bindings.iter().map(|b| b.end).collect::<Vec<_>>(), [0; 4]);
-    assert!(!outcome.tickets.last().unwrap().end, "a stop is not the end of the input");
+    assert!(outcome.stopped && !outcome.tickets.last().unwrap().end, "a stop is not the end of the input");
 }
 
 #[test]

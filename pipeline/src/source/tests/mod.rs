@@ -29,6 +29,8 @@ pub(crate) struct Outcome {
     pub(crate) changes: Vec<(i64, ControlChange)>,
     pub(crate) rejects: Vec<Reject>,
     pub(crate) failed: Option<String>,
+    /// The committer was told that no more tickets will come.
+    pub(crate) stopped: bool,
 }
 
 impl Outcome {
@@ -119,6 +121,7 @@ impl Running {
                     }
                 }
                 Ok(Message::Failed(error)) => outcome.failed = Some(error),
+                Ok(Message::Stop) => outcome.stopped = true,
                 Ok(other) => panic!("{other:?}"),
                 Err(crossbeam_channel::RecvTimeoutError::Timeout) => panic!("stuck after {:?}", outcome.tickets.last()),
                 Err(_) => break,

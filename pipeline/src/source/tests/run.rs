@@ -22,7 +22,7 @@ fn epochs_by_count_are_the_same_each_time_and_the_last_one_ends() {
     let numbers: Vec<i64> = one.tickets.iter().map(|t| t.epoch).collect();
     assert_eq!(numbers, (0..numbers.len() as i64).collect::<Vec<_>>());
     assert!(one.tickets.windows(2).all(|w| w[0].wall <= w[1].wall && !w[0].end));
-    assert!(one.tickets.last().unwrap().end);
+    assert!(one.tickets.last().unwrap().end && !one.stopped);
     assert!(one.tickets[0].bindings.is_empty());
 }
 
