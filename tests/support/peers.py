@@ -17,14 +17,14 @@ connection = duckdb.connect()
 for table, measure in measures.items():
     files = f"{data}/history/{table}_log/**/*.parquet"
     query = f'select count(*), sum(diff), sum(diff * "{measure}")' if measure != "1" else "select count(*), sum(diff), 0"
-    said["duckdb"][table] = [float(v) for v in connection.sql(f"{query} from read_parquet('{files}')").fetchone()]
+    said["duckdb"][table] = [float(v) for v in connection.execute(f"{query} from read_parquet('{files}')").fetchone()]
     if measure != "1":
         columns = ds.dataset(f"{data}/history/{table}_log", partitioning="hive").to_table(columns=["diff", measure])
         product = pc.multiply(pc.cast(columns["diff"], "double"), pc.cast(columns[measure], "double"))
         said["pyarrow"][table] = [columns.num_rows, pc.sum(columns["diff"]).as_py(), pc.sum(product).as_py()]
 
 connection.execute(views.read_text())
-said["views"] = ",".join(str(v) for v in connection.sql("select count(*), sum(trips) from driver_scores").fetchone())
+said["views"] = ",".join(str(v) for v in connection.execute("select count(*), sum(trips) from driver_scores").fetchone())
 
 settings = {"bootstrap.servers": brokers, "group.id": "peers", "isolation.level": "read_committed", "enable.partition.eof": True}
 consumer = Consumer(settings)

@@ -22,6 +22,7 @@ use bar::Bar;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use drivetrain_operators::flow::Time;
 use drivetrain_sinks::commit::{CommitError, Summary};
+use drivetrain_sinks::kafka::KafkaError;
 use drivetrain_sinks::message::Message;
 use drivetrain_sinks::outlet::OutletError;
 use drivetrain_sinks::progress::data::DataError;
@@ -53,8 +54,16 @@ pub enum JobError {
     Data(#[from] DataError),
     #[error("{0}")]
     Outlet(#[from] OutletError),
+    /// Before anything was written.
+    #[error("kafka at {brokers}: {error}{}", hint(error))]
+    Kafka { brokers: String, error: KafkaError },
     #[error("a worker failed: {0}")]
     Worker(String),
+}
+
+/// What to do about an error that a start may meet.
+fn hint(error: &KafkaError) -> &'static str {
+    if error.is_retryable() { "; check kafka.brokers, the network, and TLS or SASL in kafka.properties" } else { "" }
 }
 
 impl From<JobError> for Failure {
@@ -64,7 +73,7 @@ impl From<JobError> for Failure {
             JobError::Source(e) => e.is_usage(),
             JobError::Commit(e) => matches!(e, CommitError::Data(_)),
             JobError::Data(_) => true,
-            JobError::Worker(_) | JobError::Outlet(_) => false,
+            JobError::Worker(_) | JobError::Outlet(_) | JobError::Kafka { .. } => false,
         };
         if usage { Failure::usage(error) } else { Failure::job(error) }
     }

@@ -102,7 +102,7 @@ pub(super) fn committer(
     let outlet: Box<dyn outlet::Outlet> = match options.mode {
         Mode::Run => {
             let config = &options.config.kafka;
-            let failed = |e: kafka::KafkaError| JobError::Outlet(e.into());
+            let failed = |error| JobError::Kafka { brokers: config.brokers.clone(), error };
             if options.fresh {
                 let deleted = kafka::fresh(config, job).map_err(failed)?;
                 if !deleted.is_empty() {

@@ -238,7 +238,7 @@ impl Steps {
         for file in &group.files {
             self.summary.files += 1;
             self.summary.file_bytes += file.bytes;
-            tracing::info!(path = file.path, rows = file.rows, bytes = file.bytes, "published");
+            tracing::debug!(path = file.path, rows = file.rows, bytes = file.bytes, "published");
             *self.summary.rows.entry(file.table).or_default() += file.rows;
         }
         Ok(())

@@ -10,6 +10,26 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The end of the topic's one partition; None where it does not exist. A topic that was just created may have no leader
+/// for a moment.
+fn end(consumer: &BaseConsumer, topic: &str) -> Result<Option<i64>, ClientError> {
+    let began = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, 0, PATIENCE) {
+            Ok((_, high)) => return Ok(Some(high)),
+            Err(ClientError::MetadataFetch(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopic,
+            )) => return Ok(None),
+            Err(e) if e.rdkafka_error_code().is_some_and(super::is_transient) && began.elapsed() < PATIENCE => {
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 /// All committed entries of a job's progress topic; none when it does not exist.
 ///
 /// # Errors
@@ -27,15 +47,7 @@ pub fn read_progress(config: &KafkaConfig, job: &str) -> Result<Vec<ProgressEntr
         ("allow.auto.create.topics", "false"),
     ];
     let consumer: BaseConsumer = config.client(&[], &fixed).create().map_err(|e| error(&e))?;
-    let (_, high) = match consumer.fetch_watermarks(&topic, 0, PATIENCE) {
-        Ok(marks) => marks,
-        Err(ClientError::MetadataFetch(
-            RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::UnknownTopic,
-        )) => return Ok(Vec::new()),
-        Err(e) => return Err(error(&e)),
-    };
+    let Some(high) = end(&consumer, &topic).map_err(|e| error(&e))? else { return Ok(Vec::new()) };
     let mut entries = Vec::new();
     if high == 0 {
         return Ok(entries);
