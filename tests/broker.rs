@@ -231,7 +231,8 @@ fn other_tools_agree(brokers: &str, data: &Path) {
         .output()
         .expect("python");
     let required = std::env::var("DRIVETRAIN_REQUIRE_KAFKA").is_ok_and(|v| v == "1");
-    if !output.status.success() && !required && String::from_utf8_lossy(&output.stderr).contains("ModuleNotFoundError") {
+    if !output.status.success() && !required && String::from_utf8_lossy(&output.stderr).contains("ModuleNotFoundError")
+    {
         eprintln!("\n!!! SKIPPED: {python} lacks duckdb, pyarrow or confluent_kafka\n");
         return;
     }
@@ -240,17 +241,20 @@ fn other_tools_agree(brokers: &str, data: &Path) {
     for (table, _, ours) in &expected[..2] {
         let ours: Vec<f64> = ours.split(',').map(|n| n.parse().unwrap()).collect();
         for peer in ["duckdb", "pyarrow"] {
-            let theirs: Vec<f64> =
-                said[peer][table].as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect();
+            let theirs: Vec<f64> = said[peer][table].as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect();
             assert_eq!(ours[..2], theirs[..2], "{peer} {table}");
-            assert!((ours[2] - theirs[2]).abs() <= 1e-9 * ours[2].abs().max(1.0), "{peer} {table}: {ours:?} {theirs:?}");
+            assert!(
+                (ours[2] - theirs[2]).abs() <= 1e-9 * ours[2].abs().max(1.0),
+                "{peer} {table}: {ours:?} {theirs:?}"
+            );
         }
     }
     let readings = format!("{}", said["duckdb"]["readings"][0].as_f64().unwrap());
     assert_eq!(readings, expected[2].2.split(',').next().unwrap());
     assert_eq!(said["views"].as_str().unwrap(), current);
     assert_eq!(said["confluent"].as_u64().unwrap() as usize, latest(brokers, "driver_scores").len());
-    let kcat = run(Command::new("kcat").args(["-b", brokers, "-C", "-e", "-q", "-t", "driver_scores", "-f", "%k\\n"]), 0);
+    let kcat =
+        run(Command::new("kcat").args(["-b", brokers, "-C", "-e", "-q", "-t", "driver_scores", "-f", "%k\\n"]), 0);
     let mut keys: Vec<&str> = std::str::from_utf8(&kcat.stdout).unwrap().lines().collect();
     keys.sort_unstable();
     keys.dedup();
@@ -280,4 +284,58 @@ fn a_broker_that_is_down_and_a_topic_that_is_not_there_end_with_one_message() {
     let message = String::from_utf8_lossy(&missing.stderr).to_string();
     assert_eq!(missing.status.code(), Some(1), "{message}");
     assert!(message.contains("telemetry") && message.contains("does not exist"), "{message}");
+}
+
+#[test]
+fn a_new_partition_is_picked_up_while_the_job_runs() {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+    use rdkafka::client::DefaultClientContext;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+    let Some(kafka) = Kafka::start() else { return };
+    let brokers = kafka.brokers.as_str();
+    let scratch = tempfile::tempdir().unwrap();
+    let (data, log) = (scratch.path().join("data"), scratch.path().join("log"));
+    let client = || ClientConfig::new().set("bootstrap.servers", brokers).clone();
+    let admin: AdminClient<DefaultClientContext> = client().create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let topic = NewTopic::new("telemetry", 1, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+    runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
+
+    // Producers learn of new partitions only after a while, so that each send has one of its own.
+    let send = |partition: i32, second: u32| {
+        let producer: BaseProducer = client().create().unwrap();
+        let at = format!("2026-05-01T08:00:{second:02}Z");
+        let reading = format!(r#"{{"vehicle_id":"v1","trip_id":"t1","driver_id":"d1","at":"{at}","speed_kmh":50}}"#);
+        let record = BaseRecord::to("telemetry").partition(partition).key("v1").payload(&reading);
+        producer.send(record.timestamp(1_777_622_400_000)).unwrap();
+        producer.flush(TIMEOUT).unwrap();
+    };
+    send(0, 1);
+    let job = Job::start(&repository("configs/fleet.toml"), &data, brokers, &log);
+    wait_until_read(brokers, "telemetry", "fleet", &log);
+    runtime.block_on(admin.create_partitions([&NewPartitions::new("telemetry", 3)], &AdminOptions::new())).unwrap();
+    send(2, 2);
+    wait_until_read_partition(brokers, 2, 1, &log);
+    assert_eq!(job.stop(), Some(0), "{}", std::fs::read_to_string(&log).unwrap());
+    let rows = sql(&data, "select partition, records, used from intake order by partition");
+    assert_eq!(rows, ["0,1,1", "2,1,1"]);
+    // A clean stop closes no trip.
+    assert_eq!(one(&data, "select status, count(*) from trips group by status"), "PROCESSING,1");
+}
+
+/// Waits until the job has committed offset `end` of a partition of `telemetry`.
+fn wait_until_read_partition(brokers: &str, partition: i32, end: i64, log: &Path) {
+    let consumer = consumer(brokers, "fleet");
+    let mut list = TopicPartitionList::new();
+    list.add_partition("telemetry", partition);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let committed = consumer.committed_offsets(list.clone(), TIMEOUT).unwrap();
+        if committed.elements().iter().all(|p| p.offset().to_raw().is_some_and(|offset| offset >= end)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{committed:?}\n{}", std::fs::read_to_string(log).unwrap_or_default());
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
 }

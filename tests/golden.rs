@@ -7,8 +7,7 @@ use std::path::Path;
 use support::{drivetrain, one, recording, replay, repository, run, sql};
 
 fn trip(id: &str, values: &[f64]) -> String {
-    let samples: Vec<String> =
-        values.iter().map(|v| format!(r#"{{"speed_kmh":50,"g_force_long":{v}}}"#)).collect();
+    let samples: Vec<String> = values.iter().map(|v| format!(r#"{{"speed_kmh":50,"g_force_long":{v}}}"#)).collect();
     format!(r#"{{"trip_id":"{id}","vehicle_id":"v1","driver_id":"d1","data":[{}]}}"#, samples.join(",")) + "\n"
 }
 
@@ -72,7 +71,10 @@ fn naturalistic_driving() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("d");
     replay(&repository("configs/nds.toml"), &data, &[], &[&recording("nds/nds_drives.csv.gz")]);
-    assert_eq!(one(&data, "select count(*), count(distinct vehicle_id) from trips where status = 'COMPLETED'"), "14,14");
+    assert_eq!(
+        one(&data, "select count(*), count(distinct vehicle_id) from trips where status = 'COMPLETED'"),
+        "14,14"
+    );
     let kinds = "select kind, count(*) from events group by kind order by kind";
     assert_eq!(sql(&data, kinds), ["harsh_braking,4", "harsh_cornering,30", "rapid_acceleration,16"]);
     assert_eq!(one(&data, "select round(sum(distance_km), 3) from trips"), "272.234");
@@ -141,7 +143,8 @@ fn city_buses() {
     assert_eq!(days.len(), 20);
     let inputs: Vec<&Path> = days.iter().map(|p| p.as_path()).collect();
     replay(&repository("configs/capmetrics.toml"), &data, &[], &inputs);
-    let totals = "select sum(records), sum(used), sum(duplicates), sum(late), sum(rejected), sum(invalid_values) from intake";
+    let totals =
+        "select sum(records), sum(used), sum(duplicates), sum(late), sum(rejected), sum(invalid_values) from intake";
     assert_eq!(one(&data, totals), "473861,457282,16579,0,0,0");
     for row in sql(&data, "select origin, duplicates from intake order by origin") {
         let (origin, duplicates) = row.rsplit_once(',').unwrap();
@@ -155,7 +158,8 @@ fn city_buses() {
     // 30.3999996185 mph, and 12.96416 m/s.
     let mph = "select round(speed_kmh, 3) from readings where at < timestamp '2015-04-01T00:00:00Z' and abs(speed_kmh - 48.924) < 0.001 limit 1";
     assert_eq!(one(&data, mph), "48.924");
-    let metres = "select round(speed_kmh, 3) from readings where at > timestamp '2016-12-18T00:00:00Z' and vehicle_id = '2601'";
+    let metres =
+        "select round(speed_kmh, 3) from readings where at > timestamp '2016-12-18T00:00:00Z' and vehicle_id = '2601'";
     assert_eq!(one(&data, metres), "46.671");
     assert_eq!(one(&data, "select count(*) from readings"), "457282");
 }
@@ -165,7 +169,8 @@ fn the_transmitters_word_for_unknown_is_null_and_counted() {
     let scratch = tempfile::tempdir().unwrap();
     let input = scratch.path().join("2016-06-01.csv");
     let header = "vehicle_id,timestamp,speed,route_id,trip_id,latitude,longitude,trip_headsign\n";
-    let rows = "1,2016-06-01T10:00:00-05:00,113.9952,1,2,30.2,-97.7,X\n1,2016-06-01T10:02:00-05:00,10,1,2,30.2,-97.7,X\n";
+    let rows =
+        "1,2016-06-01T10:00:00-05:00,113.9952,1,2,30.2,-97.7,X\n1,2016-06-01T10:02:00-05:00,10,1,2,30.2,-97.7,X\n";
     fs::write(&input, format!("{header}{rows}")).unwrap();
     let data = scratch.path().join("d");
     replay(&repository("configs/capmetrics.toml"), &data, &[], &[&input]);

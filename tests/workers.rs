@@ -69,7 +69,8 @@ fn the_final_state_does_not_depend_on_workers_batches_or_order() {
     // 12 vehicles at 1 Hz: 240 lines are at most 20 s of event time, inside the horizon together with the late ones.
     let text = fs::read(&input).unwrap();
     let text = String::from_utf8_lossy(&text).into_owned();
-    let mut lines: Vec<&str> = text.lines().filter(|line| line.starts_with("{\"vehicle_id\"") && line.ends_with('}')).collect();
+    let mut lines: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("{\"vehicle_id\"") && line.ends_with('}')).collect();
     let ordered = scratch.path().join("ordered.jsonl");
     fs::write(&ordered, lines.join("\n")).unwrap();
     let data = scratch.path().join("ordered");

@@ -81,11 +81,15 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(args),
         Command::Run(args) => run::run(args),
         Command::Replay(args) => replay::replay(args),
-        Command::Simulate(args) => simulate::command::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
+        Command::Simulate(args) => {
+            simulate::command::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })
+        }
         Command::Sql(args) => query::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
         Command::Live(args) => live::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
         Command::Check(args) => check::check(args),
-        Command::Schema(args) => schema::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
+        Command::Schema(args) => {
+            schema::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -100,7 +104,10 @@ pub fn main() -> ExitCode {
 fn start_logging(args: &LogArgs) {
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match args.log_format {
         LogFormat::Text => subscriber.with_target(false).try_init(),
         LogFormat::Json => subscriber.json().try_init(),

@@ -82,7 +82,17 @@ pub enum CatalogueError {
 
 /// Column names of `readings` that a signal must not take.
 const RESERVED: [&str; 12] = [
-    "vehicle_id", "at", "driver_id", "trip_id", "fleet_id", "quality", "tags", "epoch", "diff", "date", "schema",
+    "vehicle_id",
+    "at",
+    "driver_id",
+    "trip_id",
+    "fleet_id",
+    "quality",
+    "tags",
+    "epoch",
+    "diff",
+    "date",
+    "schema",
     "updated_at",
 ];
 
@@ -121,8 +131,8 @@ fn signal(name: &str, c: &SignalConfig) -> Result<Signal, CatalogueError> {
     {
         return Err(field("unit", crate::unit::unknown_unit(unit)));
     }
-    let position = c.vss.as_deref().is_some_and(|v| v.starts_with("Vehicle.CurrentLocation."))
-        && c.unit.as_deref() == Some("deg");
+    let position =
+        c.vss.as_deref().is_some_and(|v| v.starts_with("Vehicle.CurrentLocation.")) && c.unit.as_deref() == Some("deg");
     let decimals = match c.kind {
         SignalType::Number => c.decimals.unwrap_or(if position { 7 } else { 6 }),
         _ => 0,

@@ -147,6 +147,26 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
+    /// Steps over a member's key and colon when the key is exactly `key`, which must contain nothing that JSON escapes.
+    /// False: it is another, and nothing has been read but white space.
+    #[inline]
+    pub fn skip_member(&mut self, key: &str) -> bool {
+        if self.peek() != b'"' {
+            return false;
+        }
+        let end = self.pos + 1 + key.len();
+        if self.bytes.get(self.pos + 1..end) != Some(key.as_bytes()) || self.bytes.get(end) != Some(&b'"') {
+            return false;
+        }
+        let start = std::mem::replace(&mut self.pos, end + 1);
+        if self.peek() != b':' {
+            self.pos = start;
+            return false;
+        }
+        self.pos += 1;
+        true
+    }
+
     /// One whole value, validated; `depth` containers are open around it.
     #[inline]
     pub fn value(&mut self, depth: u32) -> Result<Token, JsonError> {
@@ -278,7 +298,8 @@ impl<'a> Scanner<'a> {
                 self.pos += 6;
                 match unit {
                     0xD800..=0xDBFF => {
-                        let pair = self.bytes.get(self.pos) == Some(&b'\\') && self.bytes.get(self.pos + 1) == Some(&b'u');
+                        let pair =
+                            self.bytes.get(self.pos) == Some(&b'\\') && self.bytes.get(self.pos + 1) == Some(&b'u');
                         if !pair || !matches!(self.hex(self.pos + 2)?, 0xDC00..=0xDFFF) {
                             return self.error("an unpaired surrogate is no character");
                         }

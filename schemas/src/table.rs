@@ -68,13 +68,8 @@ pub enum Topic {
 }
 
 impl Topic {
-    pub const ALL: [Topic; 5] = [
-        Topic::DriverScores,
-        Topic::TripScores,
-        Topic::FleetAggregates,
-        Topic::VehicleState,
-        Topic::AnomaliesActive,
-    ];
+    pub const ALL: [Topic; 5] =
+        [Topic::DriverScores, Topic::TripScores, Topic::FleetAggregates, Topic::VehicleState, Topic::AnomaliesActive];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -158,25 +153,30 @@ impl Table {
                 "Statistics of each signal of each vehicle over minutes, hours and days of event time.",
                 windows(),
             ),
-            TableId::Events => (
-                &["event_id"],
-                Some("started_at"),
-                "Excursions beyond the active policy's thresholds.",
-                events(),
-            ),
-            TableId::Trips => (&["trip_id"], Some("started_at"), "Trips with their score and what it rests on.", trips()),
+            TableId::Events => {
+                (&["event_id"], Some("started_at"), "Excursions beyond the active policy's thresholds.", events())
+            }
+            TableId::Trips => {
+                (&["trip_id"], Some("started_at"), "Trips with their score and what it rests on.", trips())
+            }
             TableId::DriverScores => {
                 (&["driver_id", "policy_id"], None, "A driver's score over the rolling horizon of a policy.", drivers())
             }
             TableId::FleetAggregates => {
                 (&["fleet_id"], None, "Sums and scores of a fleet with all its descendants.", fleets())
             }
-            TableId::Anomalies => {
-                (&["anomaly_id"], Some("started_at"), "Signals that left what is normal, until they returned.", anomalies())
-            }
-            TableId::Quality => {
-                (&["vehicle_id", "signal", "window_start"], Some("window_start"), "Data quality, by the hour.", quality())
-            }
+            TableId::Anomalies => (
+                &["anomaly_id"],
+                Some("started_at"),
+                "Signals that left what is normal, until they returned.",
+                anomalies(),
+            ),
+            TableId::Quality => (
+                &["vehicle_id", "signal", "window_start"],
+                Some("window_start"),
+                "Data quality, by the hour.",
+                quality(),
+            ),
             TableId::ReferenceProblems => (
                 &["document"],
                 None,

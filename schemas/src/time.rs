@@ -165,7 +165,8 @@ pub fn format_rfc3339(micros: i64) -> String {
     let (seconds, mut fraction) = (rest / SECOND, rest % SECOND);
     let mut out = String::with_capacity(27);
     push_digits(&mut out, year, 4);
-    for (mark, value) in [('-', month), ('-', day), ('T', seconds / 3600), (':', seconds / 60 % 60), (':', seconds % 60)]
+    for (mark, value) in
+        [('-', month), ('-', day), ('T', seconds / 3600), (':', seconds / 60 % 60), (':', seconds % 60)]
     {
         out.push(mark);
         push_digits(&mut out, value, 2);

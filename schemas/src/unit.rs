@@ -250,10 +250,7 @@ impl Fraction {
 
     fn times(self, o: Fraction) -> Option<Self> {
         let (a, b) = (gcd(self.num, o.den), gcd(o.num, self.den));
-        Some(Fraction {
-            num: (self.num / a).checked_mul(o.num / b)?,
-            den: (self.den / b).checked_mul(o.den / a)?,
-        })
+        Some(Fraction { num: (self.num / a).checked_mul(o.num / b)?, den: (self.den / b).checked_mul(o.den / a)? })
     }
 
     fn plus(self, o: Fraction) -> Option<Self> {

@@ -48,7 +48,8 @@ impl Kafka {
         let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
         let (port, controller) = (free_port()?, free_port()?);
         let properties = directory.path().join("server.properties");
-        std::fs::write(&properties, server_properties(port, controller, directory.path())).map_err(|e| e.to_string())?;
+        std::fs::write(&properties, server_properties(port, controller, directory.path()))
+            .map_err(|e| e.to_string())?;
         let format = Command::new("java")
             .args(["-cp", &class_path, "kafka.tools.StorageTool", "format", "-t", "3Db5QLSqSZieL3rJBUUegA", "-c"])
             .arg(&properties)

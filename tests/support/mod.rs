@@ -116,11 +116,6 @@ pub fn live(data: &Path, topic: &str) -> Vec<String> {
 pub fn assert_same(what: &str, left: &[(String, Vec<String>)], right: &[(String, Vec<String>)]) {
     for ((name, a), (_, b)) in left.iter().zip(right) {
         let first = a.iter().zip(b).find(|(x, y)| x != y);
-        assert!(
-            a == b,
-            "{what}: `{name}` differs: {} rows and {} rows; first difference: {first:?}",
-            a.len(),
-            b.len()
-        );
+        assert!(a == b, "{what}: `{name}` differs: {} rows and {} rows; first difference: {first:?}", a.len(), b.len());
     }
 }

@@ -153,10 +153,7 @@ fn judge(held: &TripPayload, new: &TripPayload) -> Verdict {
     if replaces { Verdict::Replaces } else { Verdict::Duplicate }
 }
 
-type Content<'a> = (
-    [Option<&'a Arc<str>>; 4],
-    Vec<(i64, &'a Vec<i64>, &'a Vec<(u16, Arc<str>)>)>,
-);
+type Content<'a> = ([Option<&'a Arc<str>>; 4], Vec<(i64, &'a Vec<i64>, &'a Vec<(u16, Arc<str>)>)>);
 
 fn content(payload: &TripPayload) -> Content<'_> {
     let first = payload.samples.first().map_or(0, |s| s.at);

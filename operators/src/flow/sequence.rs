@@ -121,8 +121,7 @@ pub fn sequence<'scope>(
                 let entry = entry.or_insert_with(|| Waiting::new([0, 1, 2].map(|port| capability.retain(port))));
                 entry.marks.append(data);
             });
-            let (mut results, mut trips, mut anomalies) =
-                (results.activate(), trips.activate(), anomalies.activate());
+            let (mut results, mut trips, mut anomalies) = (results.activate(), trips.activate(), anomalies.activate());
             while let Some(entry) = waiting.first_entry() {
                 if frontiers.iter().any(|f| f.less_equal(entry.key())) {
                     break;

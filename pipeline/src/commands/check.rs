@@ -3,8 +3,8 @@
 use super::load;
 use crate::cli::Failure;
 use crate::config::{Config, Resolved};
-use crate::source::{Chunk, SourceError};
 use crate::source;
+use crate::source::{Chunk, SourceError};
 use clap::Args;
 use drivetrain_schemas::catalogue::{Catalogue, SignalType};
 use drivetrain_schemas::decode::Decoder;
@@ -101,7 +101,13 @@ impl Accept for Printer<'_> {
     }
 
     fn trip(&mut self, trip: TripPayload) {
-        println!("{:>6}  trip {} of vehicle {}: {} samples", trip.position, trip.trip_id, trip.vehicle, trip.samples.len());
+        println!(
+            "{:>6}  trip {} of vehicle {}: {} samples",
+            trip.position,
+            trip.trip_id,
+            trip.vehicle,
+            trip.samples.len()
+        );
         for sample in trip.samples.iter().take(3) {
             println!("        {}  {}", format_rfc3339(sample.at), self.values(&sample.values));
         }

@@ -54,7 +54,9 @@ pub fn demo(args: DemoArgs) -> Result<(), Failure> {
     print_intake(&report.commit.intake);
     let data = report.data.display();
     println!("\nwhat to try next:");
-    println!("  drivetrain sql --data {data} \"select driver_id, score, trips from driver_scores order by score limit 5\"");
+    println!(
+        "  drivetrain sql --data {data} \"select driver_id, score, trips from driver_scores order by score limit 5\""
+    );
     println!("  drivetrain live --data {data} fleet_aggregates");
     println!("  drivetrain sql --data {data}        (interactive)");
     Ok(())

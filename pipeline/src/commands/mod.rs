@@ -32,9 +32,9 @@ pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
 
 /// The data directory: the command line's, else the configuration's.
 pub(crate) fn data_directory(argument: Option<PathBuf>, config: &Config) -> Result<PathBuf, Failure> {
-    argument.or_else(|| config.job.data.clone()).ok_or_else(|| {
-        Failure::usage("where to? Give --data DIR, or set `data` in the configuration's [job] section")
-    })
+    argument
+        .or_else(|| config.job.data.clone())
+        .ok_or_else(|| Failure::usage("where to? Give --data DIR, or set `data` in the configuration's [job] section"))
 }
 
 /// The table `intake`, for a person.

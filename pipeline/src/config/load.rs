@@ -35,11 +35,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 }
 
 /// Parses a configuration; `path` is for messages only.
-pub fn parse(
-    path: &str,
-    text: &str,
-    overrides: impl Iterator<Item = (String, String)>,
-) -> Result<Config, ConfigError> {
+pub fn parse(path: &str, text: &str, overrides: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigError> {
     // First as it stands, so that an error has its line.
     let config: Config = toml::from_str(text).map_err(|e| syntax(path, text, &e))?;
     let mut overrides: Vec<_> = overrides.collect();

@@ -41,7 +41,10 @@ pub(super) fn table(source: &Source, topic: Topic, catalogue: &Catalogue) -> Res
         match serde_json::from_str(text) {
             Ok(Value::Object(document)) => documents.push(document),
             _ => {
-                return Err(QueryError::Failed(format!("{}: the value of key {key:?} is no JSON object", topic.name())));
+                return Err(QueryError::Failed(format!(
+                    "{}: the value of key {key:?} is no JSON object",
+                    topic.name()
+                )));
             }
         }
     }

@@ -4,8 +4,8 @@ use super::{JobError, JobOptions, Mode};
 use crate::clock::wall_micros;
 use crate::config::Resolved;
 use crate::source::{
-    self, EpochSettings, Input, Job, KafkaSettings, Outlet, Peek, Plan, Progress, Reference, SourceError, SourceSummary,
-    StartAt, ToWorker,
+    self, EpochSettings, Input, Job, KafkaSettings, Outlet, Peek, Plan, Progress, Reference, SourceError,
+    SourceSummary, StartAt, ToWorker,
 };
 use crossbeam_channel::Sender;
 use drivetrain_schemas::decode::{Decoder, Record};

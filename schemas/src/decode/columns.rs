@@ -101,9 +101,7 @@ fn value(array: &ArrayRef, row: usize, scratch: &mut String) -> Slot {
     }
     match array.data_type() {
         DataType::Null => Slot::new(Kind::Null, 0, 0),
-        DataType::Boolean => {
-            Slot::new(if array.as_boolean().value(row) { Kind::True } else { Kind::False }, 0, 0)
-        }
+        DataType::Boolean => Slot::new(if array.as_boolean().value(row) { Kind::True } else { Kind::False }, 0, 0),
         DataType::Int8 => number!(Int8Type),
         DataType::Int16 => number!(Int16Type),
         DataType::Int32 => number!(Int32Type),

@@ -68,7 +68,9 @@ impl Slot {
             }
             Kind::Object | Kind::Array => json::compact(text, out),
             Kind::Cell => match json::validate(text.as_bytes()) {
-                Ok((_, Token { kind: Json::Number | Json::True | Json::False, start, end })) if end - start == text.len() => {
+                Ok((_, Token { kind: Json::Number | Json::True | Json::False, start, end }))
+                    if end - start == text.len() =>
+                {
                     out.push_str(text);
                 }
                 _ => json::quote(text, out),

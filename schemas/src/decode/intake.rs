@@ -51,12 +51,7 @@ impl Intake {
     /// # Errors
     /// [`Flaw`]: the record is to be rejected.
     #[inline]
-    pub(crate) fn load<'a>(
-        &mut self,
-        plan: &Plan,
-        record: &Record<'a>,
-        tags: bool,
-    ) -> Result<Option<&'a str>, Flaw> {
+    pub(crate) fn load<'a>(&mut self, plan: &Plan, record: &Record<'a>, tags: bool) -> Result<Option<&'a str>, Flaw> {
         self.outer.reset();
         match record.body {
             Body::Tombstone => Err(Flaw::new("tombstone", || "the record has no value".into())),

@@ -1,7 +1,7 @@
 //! From a frame to a reading or a trip payload.
 
 use super::Flaw;
-use super::frame::{Frame, Slot};
+use super::frame::{Frame, Kind, Slot};
 use super::meta::{Candidate, MetaCache, texts};
 use super::path::Where;
 use super::plan::Plan;
@@ -48,9 +48,10 @@ impl Maker {
     ) -> Result<(), Flaw> {
         let vehicle = vehicle(plan, view)?;
         let sent = sent(plan, view)?;
-        let at = plan.time.read(view)?.ok_or_else(|| {
-            Flaw::new("no_time", || format!("{}: the record bears no time there", plan.time.name))
-        })?;
+        let at = plan
+            .time
+            .read(view)?
+            .ok_or_else(|| Flaw::new("no_time", || format!("{}: the record bears no time there", plan.time.name)))?;
         if plan.time.is_read() {
             plan.judge(at, sent, &plan.time.name)?;
         }
@@ -73,8 +74,7 @@ impl Maker {
         if plan.tags && write_tags(view, tags, text) {
             candidate.tags = Some(text);
         }
-        let head =
-            Head { at, position: view.record.position, record_time: sent.unwrap_or(NULL), meta: 0, element };
+        let head = Head { at, position: view.record.position, record_time: sent.unwrap_or(NULL), meta: 0, element };
         sink(head, metas.intern(&candidate), values);
         Ok(())
     }
@@ -224,7 +224,16 @@ fn read_signal<'a>(
     invalid: &mut i64,
 ) {
     let Some(rule) = plan.signals.get(rule) else { return };
-    match rule.read(view.raw(&rule.place), at) {
+    let outcome = match &rule.place {
+        // Nearly all values are numbers of JSON; they need no detour.
+        Where::Slot(slot) => match view.slot(*slot) {
+            Slot { kind: Kind::Missing | Kind::Null, .. } => return,
+            found if found.kind == Kind::Number && rule.is_number() => rule.number(found.text(view.data), at),
+            found => rule.read(view.raw_slot(found), at),
+        },
+        place => rule.read(view.raw(place), at),
+    };
+    match outcome {
         Outcome::Null => {}
         Outcome::Invalid => *invalid += 1,
         Outcome::Value(v) => {
@@ -240,14 +249,14 @@ fn read_signal<'a>(
 /// Writes the fields that nothing maps, and `extra`, as one JSON object with its keys in byte order; of equal keys
 /// the last one stays, and an element's before its parent's. False: there are none.
 fn write_tags<'a>(view: &View<'a>, extra: Tags<'a>, out: &mut String) -> bool {
+    if extra.is_empty() && view.outer.tags.is_empty() && view.inner.is_none_or(|f| f.tags.is_empty()) {
+        return false;
+    }
     let mut all = Tags::new();
     for frame in [Some(view.outer), view.inner].into_iter().flatten() {
         all.extend(frame.tags.iter().map(|t| (frame.name(t), TagValue::Slot(t.value))));
     }
     all.extend(extra);
-    if all.is_empty() {
-        return false;
-    }
     all.sort_by_key(|(name, _)| *name);
     out.clear();
     for (i, (name, value)) in all.iter().enumerate() {

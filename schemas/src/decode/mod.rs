@@ -92,8 +92,14 @@ pub enum Body<'a> {
     Tombstone,
     Json(&'a [u8]),
     /// A line of delimited text without its line end (one that is there is left out).
-    Csv { header: &'a Arc<CsvHeader>, line: &'a [u8] },
-    Columns { batch: &'a RecordBatch, row: usize },
+    Csv {
+        header: &'a Arc<CsvHeader>,
+        line: &'a [u8],
+    },
+    Columns {
+        batch: &'a RecordBatch,
+        row: usize,
+    },
 }
 
 /// Why a record is rejected.

@@ -157,7 +157,8 @@ pub(crate) fn compile(ctx: &SourceContext, catalogue: &Catalogue) -> Result<Comp
             samples = (outer.slot(&steps), text.to_string());
         }
     }
-    let signals = signals(ctx, catalogue, if mapping.layout == Layout::Trip { &mut sample } else { &mut outer }, &value)?;
+    let signals =
+        signals(ctx, catalogue, if mapping.layout == Layout::Trip { &mut sample } else { &mut outer }, &value)?;
     outer.ignore(&mapping.ignore, &at("ignore"))?;
     sample.ignore(&mapping.ignore, &at("ignore"))?;
     let limits = Limits::new(ctx)?;

@@ -1,8 +1,8 @@
 //! How the value of a mapped signal is read: type, sentinels, unit, range.
 
+use super::MappingError;
 use super::path::Where;
 use super::view::{Raw, clip};
-use super::MappingError;
 use crate::catalogue::{Signal, SignalType};
 use crate::fixed::{self, Decimal};
 use crate::mapping::{Number, SignalField, UnitField};
@@ -90,7 +90,13 @@ impl SignalRule {
     }
 
     #[inline]
-    fn number<'a>(&self, text: &str, at: i64) -> Outcome<'a> {
+    pub(crate) fn is_number(&self) -> bool {
+        self.kind == SignalType::Number
+    }
+
+    /// A number by its text.
+    #[inline]
+    pub(crate) fn number<'a>(&self, text: &str, at: i64) -> Outcome<'a> {
         let text = text.trim_ascii();
         let value = match &self.conversion {
             Conversion::None if self.sentinels.is_empty() => fixed::parse_decimal(text.as_bytes(), self.decimals),

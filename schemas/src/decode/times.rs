@@ -98,9 +98,7 @@ impl TimeRule {
                 let hint = "beyond the year 9999: is its format unix_ms, unix_us or unix_ns?";
                 format!("{}: {} is {hint}", self.name, raw.show())
             })),
-            None => Err(Flaw::new("bad_time", || {
-                format!("{}: {} is not {}", self.name, raw.show(), self.expected())
-            })),
+            None => Err(Flaw::new("bad_time", || format!("{}: {} is not {}", self.name, raw.show(), self.expected()))),
         }
     }
 

@@ -13,6 +13,8 @@ use hashbrown::HashMap;
 #[derive(Clone, Debug, Default)]
 struct Edge {
     key: Box<str>,
+    /// The key stands in JSON as it is.
+    plain: bool,
     slot: Option<u16>,
     child: Option<u16>,
     ignore: bool,
@@ -75,9 +77,10 @@ impl Trie {
         // Children have higher numbers than their parents.
         for i in (1..self.nodes.len()).rev() {
             let below = self.nodes[i].nodes.clone();
-            let parent = self.nodes.iter().position(|n| {
-                n.edges.iter().chain(n.items.iter().map(|(_, e)| e)).any(|e| e.child == Some(i as u16))
-            });
+            let parent = self
+                .nodes
+                .iter()
+                .position(|n| n.edges.iter().chain(n.items.iter().map(|(_, e)| e)).any(|e| e.child == Some(i as u16)));
             if let Some(parent) = parent.filter(|p| *p > 0) {
                 self.nodes[parent].nodes.extend(below);
             }
@@ -92,7 +95,8 @@ impl Trie {
                 let next = node.edges.len() as u32;
                 let i = *node.keys.entry(key.as_str().into()).or_insert(next);
                 if i == next {
-                    node.edges.push(Edge { key: key.as_str().into(), ..Edge::default() });
+                    let plain = !key.bytes().any(|b| matches!(b, b'"' | b'\\' | 0..0x20));
+                    node.edges.push(Edge { key: key.as_str().into(), plain, ..Edge::default() });
                     node.follow.push(next + 1);
                 }
                 &mut node.edges[i as usize]
@@ -133,14 +137,20 @@ impl<'a> Pass<'a, '_> {
         let mut more = s.open(b'{', b'}')?;
         let mut before = 0usize;
         while more {
-            let key = s.member()?;
-            let found = match key.kind {
-                Kind::Text => self.find(node, &mut before, self.span(key)),
-                _ => self.find(node, &mut before, &json::unescape(self.span(key))),
+            let from = s.clone();
+            let found = match self.guess(s, node, &mut before) {
+                Some(found) => Some(found),
+                None => {
+                    let key = s.member()?;
+                    match key.kind {
+                        Kind::Text => self.find(node, &mut before, self.span(key)),
+                        _ => self.find(node, &mut before, &json::unescape(self.span(key))),
+                    }
+                }
             };
             let stray = self.member(s, found, depth)?;
             if let Some(value) = stray.filter(|_| self.tags) {
-                self.note(node, key, value);
+                self.note(node, from.clone().member()?, value);
             }
             more = s.next(b'}')?;
         }
@@ -166,12 +176,7 @@ impl<'a> Pass<'a, '_> {
 
     /// Reads one value; returns it when nothing maps it.
     #[inline]
-    fn member(
-        &mut self,
-        s: &mut Scanner<'_>,
-        found: Option<Found>,
-        depth: u32,
-    ) -> Result<Option<Slot>, JsonError> {
+    fn member(&mut self, s: &mut Scanner<'_>, found: Option<Found>, depth: u32) -> Result<Option<Slot>, JsonError> {
         let Some((slot, child, ignore)) = found else { return Ok(Some(s.value(depth + 1)?.into())) };
         let value = match child {
             None => s.value(depth + 1)?.into(),
@@ -209,26 +214,34 @@ impl<'a> Pass<'a, '_> {
         let start = s.position();
         match open {
             b'{' | b'[' if depth >= json::MAX_DEPTH => Ok(Err(s.value(depth)?.into())),
-            b'{' if objects => self.object(s, child, depth).map(|()| Ok(Slot::new(Frames::Object, start, s.position()))),
+            b'{' if objects => {
+                self.object(s, child, depth).map(|()| Ok(Slot::new(Frames::Object, start, s.position())))
+            }
             b'[' if arrays => self.array(s, child, depth).map(|()| Ok(Slot::new(Frames::Array, start, s.position()))),
             _ => Ok(Err(s.value(depth)?.into())),
         }
     }
 
+    /// Takes the key that last came at this place, if it comes again.
+    #[inline]
+    fn guess(&self, s: &mut Scanner<'_>, node: u16, before: &mut usize) -> Option<Found> {
+        let node = self.trie.nodes.get(node as usize)?;
+        let guess = *node.follow.get(*before)? as usize;
+        let edge = node.edges.get(guess).filter(|e| e.plain)?;
+        s.skip_member(&edge.key).then(|| {
+            *before = guess + 1;
+            (edge.slot, edge.child, edge.ignore)
+        })
+    }
+
     #[inline]
     fn find(&mut self, node: u16, before: &mut usize, key: &str) -> Option<Found> {
         let node = self.trie.nodes.get_mut(node as usize)?;
-        let guess = node.follow.get(*before).copied().unwrap_or(0) as usize;
-        let i = match node.edges.get(guess) {
-            Some(edge) if *edge.key == *key => guess,
-            _ => {
-                let i = *node.keys.get(key)?;
-                if let Some(follow) = node.follow.get_mut(*before) {
-                    *follow = i;
-                }
-                i as usize
-            }
-        };
+        let i = *node.keys.get(key)?;
+        if let Some(follow) = node.follow.get_mut(*before) {
+            *follow = i;
+        }
+        let i = i as usize;
         *before = i + 1;
         node.edges.get(i).map(|e| (e.slot, e.child, e.ignore))
     }

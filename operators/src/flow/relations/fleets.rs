@@ -60,11 +60,12 @@ pub(super) fn fleets<'scope>(
         .concat(distinct(counted.map(|(f, t)| (f, t.driver.clone())), upwards.clone(), Part::Drivers))
         .concat(scores(drivers, upwards.clone()))
         .concat(open_anomalies(anomalies, upwards));
-    parts.reduce_named("fleets", |fleet, parts, output| {
-        let parts: Vec<&Part> = parts.iter().map(|(part, _)| *part).collect();
-        output.push((row(fleet, &parts), 1));
-    })
-    .map(|(_, row)| row)
+    parts
+        .reduce_named("fleets", |fleet, parts, output| {
+            let parts: Vec<&Part> = parts.iter().map(|(part, _)| *part).collect();
+            output.push((row(fleet, &parts), 1));
+        })
+        .map(|(_, row)| row)
 }
 
 fn row(fleet: &Arc<str>, parts: &[&Part]) -> FleetRow {
@@ -140,17 +141,19 @@ fn open_anomalies<'scope>(
     upwards: Rows<'scope, (Arc<str>, Arc<str>)>,
 ) -> Parts<'scope> {
     let own = anomalies.map(|(fleet, _)| fleet).count_total();
-    own.join_map(upwards, |fleet, n, above| (above.clone(), (fleet.clone(), *n as i64))).reduce_named(
-        "fleet anomalies",
-        |_above, below, output| output.push((Part::Anomalies(below.iter().map(|((_, n), _)| n).sum()), 1)),
-    )
+    own.join_map(upwards, |fleet, n, above| (above.clone(), (fleet.clone(), *n as i64)))
+        .reduce_named("fleet anomalies", |_above, below, output| {
+            output.push((Part::Anomalies(below.iter().map(|((_, n), _)| n).sum()), 1))
+        })
 }
 
 /// The lowest drivers and the median of the drivers' live scores.
 fn scores<'scope>(drivers: Rows<'scope, DriverRow>, upwards: Rows<'scope, (Arc<str>, Arc<str>)>) -> Parts<'scope> {
     let scores = drivers
         .filter(|row| row.newest)
-        .flat_map(|row| row.fleet.zip(row.score).map(|(fleet, score)| (fleet, WorstDriver { score, driver: row.driver })))
+        .flat_map(|row| {
+            row.fleet.zip(row.score).map(|(fleet, score)| (fleet, WorstDriver { score, driver: row.driver }))
+        })
         .join_map(upwards, |_, driver, above| (above.clone(), driver.clone()));
     worst(scores.clone()).concat(median(scores.map(|(fleet, driver)| (fleet, driver.score))))
 }
@@ -194,7 +197,9 @@ fn median<'scope>(scores: Rows<'scope, (Arc<str>, i64)>) -> Parts<'scope> {
         .reduce_named("scores by point", |_, scores, output| {
             output.push((scores.iter().map(|(score, n)| (**score, *n)).collect::<Vec<_>>(), 1isize));
         })
-        .join_map(place, |(fleet, _), scores: &Vec<(i64, isize)>, rank| (fleet.clone(), Part::Median(nth(scores, *rank))))
+        .join_map(place, |(fleet, _), scores: &Vec<(i64, isize)>, rank| {
+            (fleet.clone(), Part::Median(nth(scores, *rank)))
+        })
 }
 
 fn nth(scores: &[(i64, isize)], mut rank: isize) -> i64 {

@@ -15,7 +15,7 @@ mod policies;
 mod rows;
 mod tree;
 
-pub use rows::{DriverRow, DriverTrip, FleetRow, Kinds, Problem, Scored, TripRow, Totals, WorstDriver};
+pub use rows::{DriverRow, DriverTrip, FleetRow, Kinds, Problem, Scored, Totals, TripRow, WorstDriver};
 
 use super::Rows;
 use crate::facts::{AnomalyFact, TripFact};

@@ -52,12 +52,12 @@ fn book<'scope>(
     let scoped = policies.flat_map(|p| p.scope.clone().map(|scope| (scope, p)));
     let own = scoped.clone().map(|(fleet, p)| (Some(fleet), Some((0, p))));
     let below = tree.ancestors.clone().map(|(fleet, (above, distance))| (above, (fleet, distance)));
-    let inherited = scoped.join_map(below, |_, policy, (fleet, distance)| {
-        (Some(fleet.clone()), Some((*distance, policy.clone())))
-    });
-    let general = seen.clone().map(|fleet| ((), fleet)).join_map(everybody, |_, fleet, policy| {
-        (fleet.clone(), Some((EVERYBODY, policy.clone())))
-    });
+    let inherited =
+        scoped.join_map(below, |_, policy, (fleet, distance)| (Some(fleet.clone()), Some((*distance, policy.clone()))));
+    let general = seen
+        .clone()
+        .map(|fleet| ((), fleet))
+        .join_map(everybody, |_, fleet, policy| (fleet.clone(), Some((EVERYBODY, policy.clone()))));
     // A fleet without any policy still has a (then empty) page, so that its trips are PENDING and not missing.
     let blank = seen.map(|fleet| (fleet, None));
     blank.concat(own).concat(inherited).concat(general).reduce_named("book", |_fleet, candidates, output| {

@@ -40,7 +40,8 @@ pub(super) fn tree(documents: Rows<'_, Document>) -> Tree<'_> {
 fn reach<'scope>(edges: Rows<'scope, (Arc<str>, Arc<str>)>) -> Rows<'scope, (Arc<str>, Arc<str>)> {
     edges.clone().iterate(|scope, reached| {
         let edges = edges.enter(scope);
-        let further = reached.map(|(from, via)| (via, from)).join_map(edges.clone(), |_, from, to| (from.clone(), to.clone()));
+        let further =
+            reached.map(|(from, via)| (via, from)).join_map(edges.clone(), |_, from, to| (from.clone(), to.clone()));
         edges.concat(further).distinct()
     })
 }
@@ -50,7 +51,9 @@ fn ancestors<'scope>(parents: Rows<'scope, (Arc<str>, Arc<str>)>) -> Rows<'scope
     direct.clone().iterate(|scope, found| {
         let further = found
             .map(|(child, (ancestor, distance))| (ancestor, (child, distance)))
-            .join_map(parents.enter(scope), |_, (child, distance), above| (child.clone(), (above.clone(), distance + 1)));
+            .join_map(parents.enter(scope), |_, (child, distance), above| {
+                (child.clone(), (above.clone(), distance + 1))
+            });
         direct.enter(scope).concat(further).distinct()
     })
 }

@@ -43,7 +43,15 @@ pub(super) struct Fleet {
 }
 
 fn options(vehicles: usize) -> SimulateOptions {
-    SimulateOptions { vehicles, duration: DAY, seed: SEED, late: 0.01, duplicates: 0.005, faults: true, ..Default::default() }
+    SimulateOptions {
+        vehicles,
+        duration: DAY,
+        seed: SEED,
+        late: 0.01,
+        duplicates: 0.005,
+        faults: true,
+        ..Default::default()
+    }
 }
 
 /// Writes the fleet's vehicles, drivers and fleets.

@@ -155,3 +155,26 @@ fn a_decoder_lives_on_after_broken_records() {
     assert_eq!(out.readings[0].values, [NULL, NULL, NULL, NULL, 3_000_000]);
     assert_eq!(out.readings[0].meta.tags, None);
 }
+
+proptest::proptest! {
+    /// Whatever comes, nothing panics, every record is counted once (see `one`), and a rejected one keeps its bytes.
+    #[test]
+    fn damaged_records_are_counted(
+        at in 0usize..200,
+        with in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..4),
+        cut in 0usize..4,
+    ) {
+        let text = r#"{"vehicle_id":"v1","at":"2026-05-01T12:00:00.5Z","sensor_type":"temp","value":"1e5","speed_kmh":-0.50,
+            "gear":"\u00e9","x":{"y":[1,2.5]},"data":[{"at":1777636800,"temp":1},{"lat":"9"}]}"#;
+        let mut bytes = text.as_bytes().to_vec();
+        let from = at.min(bytes.len());
+        let to = (from + cut).min(bytes.len());
+        bytes.splice(from..to, with);
+        for mapping in ["{}", r#"{"layout":"long"}"#, r#"{"layout":"trip"}"#, r#"{"each":"data","signals":{"temp":"x.y[1]"}}"#] {
+            let out = one(&mut decoder(mapping), Body::Json(&bytes), None);
+            if let Some(reject) = out.rejects.first() {
+                proptest::prop_assert_eq!(reject.payload.as_deref(), Some(&bytes[..]));
+            }
+        }
+    }
+}

@@ -6,7 +6,8 @@ const HEAD: &str = r#""vehicle_id":"v1","at":"2026-05-01T12:00:00Z""#;
 
 #[test]
 fn wide() {
-    let seen = good("{}", &format!(r#"{{{HEAD},"driver_id":"d1","speed_kmh":50.1,"lat":48.12345678,"ignition":true}}"#));
+    let seen =
+        good("{}", &format!(r#"{{{HEAD},"driver_id":"d1","speed_kmh":50.1,"lat":48.12345678,"ignition":true}}"#));
     let at = time("2026-05-01T12:00:00Z");
     assert_eq!(seen.head, Head { at, position: 42, record_time: NULL, meta: 0, element: 0 });
     assert_eq!(seen.values, [NULL, 1, 481_234_568, 50_100_000, NULL]);

@@ -18,7 +18,8 @@ fn circumstances_and_constants() {
     let missing = |vehicle: &str| reason(&format!(r#"{{"fields":{{"vehicle":"{vehicle}"}}}}"#), r#"{"at":1777636800}"#);
     assert_eq!(missing("$header.none").0, "no_vehicle");
     assert_eq!(missing("$header.absent").0, "no_vehicle");
-    let quoted = good(r#"{"signals":{"temp":"[\"Vehicle.Temp\"]"}}"#, r#"{"vehicle_id":"v","at":1777636800,"Vehicle.Temp":1}"#);
+    let quoted =
+        good(r#"{"signals":{"temp":"[\"Vehicle.Temp\"]"}}"#, r#"{"vehicle_id":"v","at":1777636800,"Vehicle.Temp":1}"#);
     assert_eq!(quoted.values[TEMP], 1_000_000);
 }
 
