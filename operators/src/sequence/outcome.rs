@@ -152,7 +152,8 @@ impl Mark {
 
 /// Sorts the changes from `from` on and adds up those of equal facts.
 pub(crate) fn consolidate<F: Ord>(changes: &mut Vec<Change<F>>, from: usize) {
-    if changes.len() < from + 2 {
+    // Without a retraction nothing can cancel; equal facts are added up by whoever keeps them.
+    if changes.len() < from + 2 || changes[from..].iter().all(|(_, diff)| *diff > 0) {
         return;
     }
     changes[from..].sort_unstable_by(|a, b| a.0.cmp(&b.0));

@@ -58,8 +58,8 @@ pub fn trip_document(trip: &TripRow) -> Document {
         why = json!({
             "policy_id": &*policy.policy_id,
             "policy_version": policy.version,
-            "base": points(policy.base),
-            "floor": points(policy.floor),
+            "base": policy.base,
+            "floor": policy.floor,
             "events": rules.collect::<Vec<_>>(),
         });
     }

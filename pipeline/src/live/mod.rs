@@ -98,7 +98,11 @@ fn run_all(args: &LiveArgs) -> Result<(), LiveError> {
         let mut latest = BTreeMap::new();
         reader.read_to_end(|key, value| keep(&mut latest, key, value))?;
         show(&latest, topic, args.key.as_deref(), args.follow, &mut out)?;
-        while args.follow {
+        out.flush()?;
+        if !args.follow {
+            return Ok(());
+        }
+        loop {
             out.flush()?;
             reader.wait(|key, value| change(args.key.as_deref(), key, value, &mut out))?;
         }
@@ -112,7 +116,11 @@ fn run_all(args: &LiveArgs) -> Result<(), LiveError> {
             keep(&mut latest, record.key, record.value)?;
         }
         show(&latest, topic, args.key.as_deref(), args.follow, &mut out)?;
-        while args.follow {
+        out.flush()?;
+        if !args.follow {
+            return Ok(());
+        }
+        loop {
             out.flush()?;
             pause();
             for record in follower.poll().map_err(|e| unreadable(data, &e))? {

@@ -33,6 +33,9 @@ pub struct Emit {
 /// A sink says nothing downstream; its output only bears the frontier.
 type Nothing = CapacityContainerBuilder<Vec<()>>;
 
+/// Changes of epochs that are not complete yet.
+type Waiting<D> = BTreeMap<Time, (Capability<Time>, Vec<(D, isize)>)>;
+
 /// A change of a live document.
 type Change = (Arc<str>, String, i64);
 
@@ -136,7 +139,7 @@ impl Emit {
         finished: &probe::Handle<Time>,
         logic: impl Fn(&[(D, isize)], &mut dyn FnMut(Output)) + 'static,
     ) {
-        let mut waiting: BTreeMap<Time, (Capability<Time>, Vec<(D, isize)>)> = BTreeMap::new();
+        let mut waiting: Waiting<D> = BTreeMap::new();
         let sender = self.sender.clone();
         let name = format!("to {name}");
         let done = collection.inner.unary_frontier::<Nothing, _, _, _>(Pipeline, &name, move |_, _| {

@@ -296,7 +296,7 @@ impl Disorder {
     fn new(options: &SimulateOptions) -> Disorder {
         let share = |p: f64| (p.clamp(0.0, 1.0) * 4_294_967_296.0) as u64;
         Disorder {
-            rng: Pcg32::new(options.seed, 0x64_69_73_6f_72_64),
+            rng: Pcg32::new(options.seed, 0x6469_736f_7264),
             late: share(options.late),
             duplicates: share(options.duplicates),
             broken: share(options.broken),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// What the reduction over a driver's trips says: both are functions of the same set of trips, so it is read once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 enum Said {
-    Score(DriverRow),
+    Score(Box<DriverRow>),
     Counts(Arc<DriverTrip>),
 }
 
@@ -26,7 +26,7 @@ pub(super) fn drivers<'scope>(
         output.extend(judge(driver, &trips).into_iter().map(|said| (said, 1)));
     });
     let rows = said.clone().flat_map(|(_, said)| match said {
-        Said::Score(row) => Some(row),
+        Said::Score(row) => Some(*row),
         Said::Counts(_) => None,
     });
     let counted = said.flat_map(|(_, said)| match said {
@@ -75,7 +75,7 @@ fn judge(driver: &Arc<str>, trips: &[&Arc<DriverTrip>]) -> Vec<Said> {
     }
     for (id, (totals, last)) in policies {
         let score = driver_score(&last.policy, totals.weighted, totals.exposure);
-        said.push(Said::Score(DriverRow {
+        said.push(Said::Score(Box::new(DriverRow {
             driver: driver.clone(),
             policy: last.policy.clone(),
             score,
@@ -83,7 +83,7 @@ fn judge(driver: &Arc<str>, trips: &[&Arc<DriverTrip>]) -> Vec<Said> {
             totals,
             fleet: newest.fleet.clone(),
             newest: id == newest.policy.policy_id,
-        }));
+        })));
     }
     said
 }

@@ -8,16 +8,20 @@ use drivetrain_schemas::control::Document;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// (child, parent) or, transitively, (from, to).
+type Edges<'scope> = Rows<'scope, (Arc<str>, Arc<str>)>;
+/// (fleet, (ancestor, distance)), distance from 1.
+type Ancestors<'scope> = Rows<'scope, (Arc<str>, (Arc<str>, u32))>;
+
 /// The forest of fleets. Edges to unknown parents and edges inside a cycle are cut.
 pub(super) struct Tree<'scope> {
     /// Every fleet with a document.
     pub(super) nodes: Rows<'scope, Arc<str>>,
     /// (child, parent), as far as it is not cut.
-    pub(super) parents: Rows<'scope, (Arc<str>, Arc<str>)>,
-    /// (fleet, (ancestor, distance)), distance from 1.
-    pub(super) ancestors: Rows<'scope, (Arc<str>, (Arc<str>, u32))>,
-    unknown: Rows<'scope, (Arc<str>, Arc<str>)>,
-    cyclic: Rows<'scope, (Arc<str>, Arc<str>)>,
+    pub(super) parents: Edges<'scope>,
+    pub(super) ancestors: Ancestors<'scope>,
+    unknown: Edges<'scope>,
+    cyclic: Edges<'scope>,
 }
 
 pub(super) fn tree(documents: Rows<'_, Document>) -> Tree<'_> {
@@ -37,7 +41,7 @@ pub(super) fn tree(documents: Rows<'_, Document>) -> Tree<'_> {
 }
 
 /// All (from, to) along one edge or more.
-fn reach<'scope>(edges: Rows<'scope, (Arc<str>, Arc<str>)>) -> Rows<'scope, (Arc<str>, Arc<str>)> {
+fn reach<'scope>(edges: Edges<'scope>) -> Edges<'scope> {
     edges.clone().iterate(|scope, reached| {
         let edges = edges.enter(scope);
         let further =
@@ -46,7 +50,7 @@ fn reach<'scope>(edges: Rows<'scope, (Arc<str>, Arc<str>)>) -> Rows<'scope, (Arc
     })
 }
 
-fn ancestors<'scope>(parents: Rows<'scope, (Arc<str>, Arc<str>)>) -> Rows<'scope, (Arc<str>, (Arc<str>, u32))> {
+fn ancestors<'scope>(parents: Edges<'scope>) -> Ancestors<'scope> {
     let direct = parents.clone().map(|(child, parent)| (child, (parent, 1)));
     direct.clone().iterate(|scope, found| {
         let further = found
