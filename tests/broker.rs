@@ -115,11 +115,12 @@ fn wait_until_read(brokers: &str, topic: &str, group: &str, log: &Path) {
     }
     let deadline = Instant::now() + Duration::from_secs(300);
     loop {
-        let committed = consumer.committed_offsets(list.clone(), TIMEOUT).unwrap();
+        // A broker that has just started has no coordinator for a moment.
+        let committed = consumer.committed_offsets(list.clone(), TIMEOUT);
         let done = |p: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
             p.offset().to_raw().is_some_and(|offset| offset >= ends[&p.partition()])
         };
-        if committed.elements().iter().all(done) {
+        if committed.as_ref().is_ok_and(|list| list.elements().iter().all(done)) {
             return;
         }
         let log = || std::fs::read_to_string(log).unwrap_or_default();
@@ -331,8 +332,11 @@ fn wait_until_read_partition(brokers: &str, partition: i32, end: i64, log: &Path
     list.add_partition("telemetry", partition);
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let committed = consumer.committed_offsets(list.clone(), TIMEOUT).unwrap();
-        if committed.elements().iter().all(|p| p.offset().to_raw().is_some_and(|offset| offset >= end)) {
+        let committed = consumer.committed_offsets(list.clone(), TIMEOUT);
+        let done = |p: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+            p.offset().to_raw().is_some_and(|offset| offset >= end)
+        };
+        if committed.as_ref().is_ok_and(|list| list.elements().iter().all(done)) {
             return;
         }
         assert!(Instant::now() < deadline, "{committed:?}\n{}", std::fs::read_to_string(log).unwrap_or_default());
