@@ -15,7 +15,7 @@ use crate::facts::{AnomalyFact, Change, EventFact, TripFact, VehicleFact, Window
 use crate::sequence::{Incoming, Outcome, VehicleState};
 use differential_dataflow::AsCollection;
 use drivetrain_schemas::key;
-use drivetrain_schemas::reading::{IntakeCounts, Origin, ReadingBatch, Reject};
+use drivetrain_schemas::reading::{IntakeCounts, Meta, Origin, ReadingBatch, Reject};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -171,6 +171,43 @@ struct Slot {
     /// The smallest deadline under which it stands in [`Vehicles::deadlines`].
     scheduled: i64,
     dirty: bool,
+    aliases: Aliases,
+}
+
+/// One pointer for equal circumstances. Each worker's decoders intern for themselves, so that the same circumstances come
+/// under as many pointers as there are workers; behind this, the kernels compare pointers and not strings.
+#[derive(Default)]
+struct Aliases {
+    /// The first is the one that stands for all.
+    equal: Vec<Arc<Meta>>,
+}
+
+/// Pointers remembered of the same circumstances.
+const ALIASES: usize = 16;
+
+impl Aliases {
+    fn unify(&mut self, meta: &mut Arc<Meta>) {
+        let Some(first) = self.equal.first() else {
+            self.equal.push(meta.clone());
+            return;
+        };
+        if Arc::ptr_eq(first, meta) {
+            return;
+        }
+        if self.equal.iter().any(|known| Arc::ptr_eq(known, meta)) {
+            *meta = first.clone();
+        } else if **first == **meta {
+            let first = first.clone();
+            if self.equal.len() < ALIASES {
+                self.equal.push(std::mem::replace(meta, first));
+            } else {
+                *meta = first;
+            }
+        } else {
+            self.equal.clear();
+            self.equal.push(meta.clone());
+        }
+    }
 }
 
 /// All vehicles of this worker.
@@ -223,7 +260,8 @@ impl Vehicles {
             }
         }
         let mut outcome = Outcome::default();
-        self.readings(&batches, wall, &mut outcome);
+        let mut batches = batches;
+        self.readings(&mut batches, wall, &mut outcome);
         if end {
             for slot in &mut self.slots {
                 slot.state.finish(&self.config, &mut outcome);
@@ -242,13 +280,15 @@ impl Vehicles {
         Some(clock.saturating_sub(self.config.time.out_of_orderness))
     }
 
-    fn readings(&mut self, batches: &[ReadingBatch], wall: i64, outcome: &mut Outcome) {
+    fn readings(&mut self, batches: &mut [ReadingBatch], wall: i64, outcome: &mut Outcome) {
         let mut order = std::mem::take(&mut self.order);
-        for (b, batch) in batches.iter().enumerate() {
+        for (b, batch) in batches.iter_mut().enumerate() {
             let mut last = (u32::MAX, 0);
             for (row, head) in batch.heads.iter().enumerate() {
                 if last.0 != head.meta {
-                    last = (head.meta, self.slot(&batch.metas[head.meta as usize].vehicle));
+                    let meta = &mut batch.metas[head.meta as usize];
+                    last = (head.meta, self.slot(&meta.vehicle));
+                    self.slots[last.1 as usize].aliases.unify(meta);
                 }
                 order.push((last.1, head.at, b as u32, row as u32));
             }
@@ -284,7 +324,13 @@ impl Vehicles {
         let slot = self.slots.len() as u32;
         self.index.insert(vehicle.clone(), slot);
         let state = VehicleState::new(&self.config, vehicle.clone());
-        self.slots.push(Slot { state, heard: i64::MIN, scheduled: i64::MAX, dirty: false });
+        self.slots.push(Slot {
+            state,
+            heard: i64::MIN,
+            scheduled: i64::MAX,
+            dirty: false,
+            aliases: Aliases::default(),
+        });
         slot
     }
 

@@ -37,7 +37,7 @@ fn directory(lines: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let ticket = Ticket { epoch: 5, wall: 0, bindings: vec![], control: vec![], idle: vec![], end: false };
     let mut log = LocalLog::open(dir.path()).unwrap();
-    log.append(&ProgressRecord { epochs: vec![ticket], ..ProgressRecord::default() }).unwrap();
+    log.append(&ProgressRecord { committed_epoch: 5, epochs: vec![ticket], ..ProgressRecord::default() }).unwrap();
     log.sync().unwrap();
     std::fs::create_dir_all(dir.path().join("live/driver_scores")).unwrap();
     std::fs::write(dir.path().join("live/driver_scores/0000000001.jsonl"), lines).unwrap();

@@ -242,7 +242,7 @@ fn live_documents_join_the_history() {
     let ticket = serde_json::json!({"epoch": 9, "wall": 0, "bindings": []});
     let record = serde_json::json!({"commit": {
         "generation": 1, "job": "j", "config_hash": "", "version": "", "epochs": [ticket], "published": [],
-        "history_epoch": 9, "topics": {},
+        "committed_epoch": 9, "history_epoch": 9, "topics": {},
     }});
     std::fs::create_dir_all(path.join("progress")).unwrap();
     std::fs::write(path.join("progress/log.jsonl"), drivetrain_sinks::progress::lines::line(&record.to_string()))
