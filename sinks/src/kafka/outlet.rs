@@ -170,10 +170,12 @@ impl TransactionalSink {
         self.send(&self.dead_letter, None, payload, Some(headers))
     }
 
-    /// Waits until the broker has everything.
+    /// Waits until the broker has everything. A flush with a timeout polls for 100 ms at a time, whether or not the
+    /// deliveries have come by then; so it is asked without one, and polled in between.
     fn flush(&self) -> Result<(), KafkaError> {
         let start = Instant::now();
-        while let Err(e) = self.producer.flush(Duration::from_secs(5)) {
+        while let Err(e) = self.producer.flush(Duration::ZERO) {
+            self.producer.poll(Duration::from_millis(1));
             if start.elapsed() >= PATIENCE || e.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut) {
                 return Err(self.error("cannot write to Kafka", &e));
             }
