@@ -75,20 +75,13 @@ impl Failure {
 
 /// Parses the command line, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    start_logging(&cli.log);
-    let result = match cli.command {
-        Command::Demo(args) => demo::demo(args),
-        Command::Run(args) => run::run(args),
-        Command::Replay(args) => replay::replay(args),
-        Command::Simulate(args) => {
-            simulate::command::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })
-        }
-        Command::Sql(args) => query::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
-        Command::Live(args) => live::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
-        Command::Check(args) => check::check(args),
-        Command::Schema(args) => {
-            schema::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })
+    let result = match Cli::try_parse() {
+        Ok(cli) => start_logging(&cli.log).and_then(|()| dispatch(cli.command)),
+        // --help and --version.
+        Err(told) if !told.use_stderr() => told.exit(),
+        Err(wrong) => {
+            let text = wrong.to_string();
+            Err(Failure::usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end()))
         }
     };
     match result {
@@ -101,9 +94,30 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start_logging(args: &LogArgs) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => demo::demo(args),
+        Command::Run(args) => run::run(args),
+        Command::Replay(args) => replay::replay(args),
+        Command::Simulate(args) => {
+            simulate::command::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })
+        }
+        Command::Sql(args) => query::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
+        Command::Live(args) => live::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
+        Command::Check(args) => check::check(args),
+        Command::Schema(args) => {
+            schema::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })
+        }
+    }
+}
+
+fn start_logging(args: &LogArgs) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level).map_err(|e| {
+        let level = &args.log_level;
+        Failure::usage(format!(
+            "--log-level {level:?}: {e}; use error, warn, info, debug, trace, or a filter such as info,rdkafka=debug"
+        ))
+    })?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -114,4 +128,5 @@ fn start_logging(args: &LogArgs) {
     };
     // A second start (in a test of this crate) keeps the first one's logging.
     drop(started);
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::load;
 use crate::cli::Failure;
-use crate::config::{Config, Resolved};
+use crate::config::{Config, Resolved, is_secret};
 use crate::source;
 use crate::source::{Chunk, SourceError};
 use clap::Args;
@@ -39,7 +39,7 @@ pub fn check(args: CheckArgs) -> Result<(), Failure> {
 fn print_config(config: &Config, resolved: &Resolved) -> Result<(), Failure> {
     let mut shown = config.clone();
     for (name, value) in &mut shown.kafka.properties {
-        if ["password", "secret", "key", "token", "credential"].iter().any(|word| name.contains(word)) {
+        if is_secret(name) {
             *value = "********".into();
         }
     }

@@ -4,7 +4,6 @@ use super::{data_directory, load, print_intake, stop_on_signals};
 use crate::cli::Failure;
 use crate::runtime::{JobOptions, Mode, run_job};
 use clap::Args;
-use drivetrain_schemas::mapping::Layout;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -36,10 +35,6 @@ pub struct ReplayArgs {
 pub fn replay(args: ReplayArgs) -> Result<(), Failure> {
     let config = load(&args.config)?;
     let data = data_directory(args.data, &config)?;
-    let payloads = config.sources.values().any(|s| s.layout == Layout::Trip && s.fields.record_time.is_none());
-    if payloads && args.at.is_none() {
-        eprintln!("trip payloads that bear no time stand at 1970-01-01T00:00:00Z; --at TIME sets another");
-    }
     let options = JobOptions {
         mode: Mode::Replay { inputs: args.inputs, bindings: args.bindings },
         config,

@@ -14,8 +14,10 @@ pub enum ConfigError {
     Syntax { path: String, line: usize, message: String },
     #[error("environment variable {name}: {message}")]
     Environment { name: String, message: String },
-    #[error("{path}: {message}")]
-    Meaning { path: String, message: String },
+    #[error("{path}{}: {message}", line.map_or_else(String::new, |line| format!(":{line}")))]
+    Meaning { path: String, line: Option<usize>, message: String },
+    #[error("{0}")]
+    Argument(String),
 }
 
 const PREFIX: &str = "DRIVETRAIN_";
@@ -27,6 +29,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         path: shown.clone(),
         reason: match e.kind() {
             std::io::ErrorKind::NotFound => "no such configuration file; ready ones are under configs/".into(),
+            std::io::ErrorKind::IsADirectory => "a directory; name the configuration file in it".into(),
+            std::io::ErrorKind::InvalidData => "not UTF-8 text; a configuration is a TOML file".into(),
             _ => e.to_string(),
         },
     })?;
@@ -46,17 +50,91 @@ pub fn parse(path: &str, text: &str, overrides: impl Iterator<Item = (String, St
     let mut table: toml::Table = toml::from_str(text).map_err(|e| syntax(path, text, &e))?;
     for (name, value) in &overrides {
         let keys: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
-        set(&mut table, &keys, value).map_err(|message| ConfigError::Environment { name: name.clone(), message })?;
+        // Properties are texts: a password of digits is no number (and is not quoted by an error about its type).
+        let property = keys.starts_with(&["kafka".into(), "properties".into()]);
+        let quoted = (property && keys.len() > 2).then(|| text_of(value));
+        set(&mut table, &keys, quoted.as_deref().unwrap_or(value))
+            .map_err(|message| ConfigError::Environment { name: name.clone(), message })?;
         Config::deserialize(table.clone())
-            .map_err(|e| ConfigError::Environment { name: name.clone(), message: suggest(e.message()) })?;
+            .map_err(|e| if property { discreet(e.message()) } else { suggest(e.message()) })
+            .map_err(|message| ConfigError::Environment { name: name.clone(), message })?;
     }
     Config::deserialize(table).map_err(|e| syntax(path, text, &e))
 }
 
+/// A text as a TOML string. What already stands in quotes stays.
+fn text_of(value: &str) -> String {
+    let is_text = |t: &toml::Table| matches!(t.get("v"), Some(toml::Value::String(_)));
+    match toml::from_str::<toml::Table>(&format!("v = {value}")) {
+        Ok(table) if is_text(&table) && table.len() == 1 => value.to_string(),
+        _ => toml::Value::String(value.to_string()).to_string(),
+    }
+}
+
 fn syntax(path: &str, text: &str, error: &toml::de::Error) -> ConfigError {
     let offset = error.span().map_or(0, |s| s.start.min(text.len()));
-    let line = text[..offset].matches('\n').count() + 1;
-    ConfigError::Syntax { path: path.into(), line, message: suggest(error.message()) }
+    let before = text.get(..offset).unwrap_or("");
+    let line = before.matches('\n').count() + 1;
+    // What stands in [kafka.properties] may be a secret, and a message about a type quotes it.
+    let here = text.lines().nth(line - 1).unwrap_or("");
+    let section = before.lines().rev().find(|l| l.trim_start().starts_with('[')).unwrap_or("");
+    let property = section.contains("properties") || here.contains("properties");
+    let message = if property { discreet(error.message()) } else { suggest(error.message()) };
+    ConfigError::Syntax { path: path.into(), line, message }
+}
+
+/// The message about a value of `[kafka.properties]`, without the value.
+fn discreet(message: &str) -> String {
+    match message.starts_with("invalid ") {
+        true => {
+            "properties of librdkafka are strings in quotes (what stands here is not shown: it may be a secret)".into()
+        }
+        false => suggest(message),
+    }
+}
+
+/// Whether a name of `[kafka.properties]` is about a secret. Of `sasl.*` everything is, but for
+/// what says how to log in and who: a misspelt `sasl.pasword` has a password, too.
+pub(crate) fn is_secret(name: &str) -> bool {
+    const OPEN: [&str; 5] =
+        ["sasl.mechanism", "sasl.mechanisms", "sasl.username", "sasl.kerberos.principal", "sasl.kerberos.service.name"];
+    const WORDS: [&str; 8] = ["pass", "pwd", "secret", "key", "token", "credential", "jaas", "oauthbearer"];
+    let name = name.to_lowercase();
+    (name.starts_with("sasl.") && !OPEN.contains(&name.as_str())) || WORDS.iter().any(|word| name.contains(word))
+}
+
+/// An error of meaning: `message` begins with the field (`policy.events[0].signal: …`). It bears the field's line, or
+/// the name of the environment variable that has set it.
+pub(super) fn meaning(path: &Path, message: String) -> ConfigError {
+    let end = message.find(|c: char| !(c.is_ascii_alphanumeric() || "_.[]-".contains(c))).unwrap_or(message.len());
+    let field = &message[..end];
+    let variable = format!("{PREFIX}{}", field.to_uppercase().replace('.', "__"));
+    if field.contains('.') && std::env::var_os(&variable).is_some() {
+        return ConfigError::Environment { name: variable, message };
+    }
+    let line = std::fs::read_to_string(path).ok().and_then(|text| line_of(&text, field));
+    ConfigError::Meaning { path: path.display().to_string(), line, message }
+}
+
+/// The line of a field, or of the innermost section around it that stands in the file.
+fn line_of(text: &str, field: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let (mut table, mut found) = (document.get_ref(), None);
+    'fields: for key in field.split('.') {
+        let (key, indices) = key.split_once('[').map_or((key, ""), |(key, rest)| (key, rest));
+        let Some((name, mut value)) = table.get_key_value(key) else { break };
+        found = Some(name.span().start);
+        for index in indices.split_terminator(']').filter_map(|i| i.trim_start_matches('[').parse::<usize>().ok()) {
+            let Some(inner) = value.get_ref().as_array().and_then(|a| a.get(index)) else { break 'fields };
+            found = Some(inner.span().start);
+            value = inner;
+        }
+        match value.get_ref().as_table() {
+            Some(inner) => table = inner,
+            None => break,
+        }
+    }
+    Some(text.get(..found?)?.matches('\n').count() + 1)
 }
 
 /// Adds the nearest known name to serde's "unknown field" message.
@@ -70,8 +148,25 @@ fn suggest(message: &str) -> String {
                 _ => message.to_string(),
             }
         }
-        _ => message.trim_end().to_string(),
+        _ => in_words(message.trim_end()),
     }
+}
+
+/// serde names Rust's types; a person writes numbers and texts.
+fn in_words(message: &str) -> String {
+    let types = [
+        ("expected usize", "expected a whole number, 0 or more"),
+        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected u32", "expected a whole number, 0 or more"),
+        ("expected u8", "expected a whole number, 0 or more"),
+        ("expected i64", "expected a whole number"),
+        ("expected i32", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+    ];
+    let named =
+        types.iter().find_map(|(rust, words)| message.strip_suffix(rust).map(|start| format!("{start}{words}")));
+    named.unwrap_or_else(|| message.to_string())
 }
 
 /// Sets a nested value: TOML where the text is TOML, else a string.

@@ -3,6 +3,7 @@
 mod load;
 mod resolve;
 
+pub(crate) use load::is_secret;
 pub use load::{ConfigError, load, parse};
 pub use resolve::Resolved;
 

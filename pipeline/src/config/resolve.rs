@@ -1,6 +1,6 @@
 //! From what the file says to what the job needs, with every contradiction found before anything is written.
 
-use super::{Config, ConfigError, ReferenceSource};
+use super::{Config, ConfigError, ReferenceSource, load};
 use crate::source::{EpochSettings, SourceConfig, SourceSpec};
 use drivetrain_operators::config::{KernelConfig, KernelInput};
 use drivetrain_operators::flow::sequence::StateOptions;
@@ -39,7 +39,7 @@ impl Resolved {
     /// # Errors
     /// [`ConfigError::Meaning`] names the field, what stood there and what would do.
     pub fn new(config: &Config, path: &Path, at: Option<&str>) -> Result<Self, ConfigError> {
-        let meaning = |message: String| ConfigError::Meaning { path: path.display().to_string(), message };
+        let meaning = |message: String| load::meaning(path, message);
         let catalogue = Arc::new(Catalogue::new(&config.signals).map_err(|e| meaning(e.to_string()))?);
         if config.sources.is_empty() {
             return Err(meaning("no source is configured; add a [sources.<name>] section".into()));
@@ -60,11 +60,12 @@ impl Resolved {
         let epochs = config.epoch.resolve().map_err(|(field, reason)| meaning(format!("epoch.{field}: {reason}")))?;
         if epochs.max_skew >= kernels.time.hot_horizon {
             return Err(meaning(format!(
-                "epoch.max_skew ({}) must be less than time.hot_horizon ({}), or two topics of a vehicle make each other late",
+                "epoch.max_skew ({}) must be less than time.hot_horizon ({}), or two topics of a vehicle make each other \
+                 late; lower the first or raise the second",
                 config.epoch.max_skew, config.time.hot_horizon
             )));
         }
-        let at = at.map(parse_rfc3339).transpose().map_err(|e| meaning(format!("--at: {e}")))?;
+        let at = at.map(parse_rfc3339).transpose().map_err(|e| ConfigError::Argument(format!("--at: {e}")))?;
         let mut sources = Vec::new();
         let mut contexts = Vec::new();
         for (name, source) in &config.sources {
@@ -75,7 +76,7 @@ impl Resolved {
                 limits: config.limits.clone(),
                 replay_at: at,
             };
-            Decoder::new(&context, &catalogue).map_err(|e| meaning(format!("sources.{name}.{e}")))?;
+            Decoder::new(&context, &catalogue).map_err(|e| meaning(e.to_string()))?;
             contexts.push(context);
         }
         let every = parse_duration(&config.live.vehicle_state_every)

@@ -9,11 +9,14 @@ use crate::source::{
 };
 use crossbeam_channel::Sender;
 use drivetrain_schemas::decode::{Decoder, Record};
+use drivetrain_schemas::mapping::Layout;
 use drivetrain_sinks::commit::{Committer, CommitterConfig, CommitterHandle};
 use drivetrain_sinks::kafka::{self, TransactionalSink};
 use drivetrain_sinks::live::LocalOutlet;
 use drivetrain_sinks::outlet;
 use drivetrain_sinks::progress::data::{DataDir, DataError};
+use drivetrain_sinks::progress::{ProgressEntry, local};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -32,11 +35,23 @@ pub(super) struct Prepared {
 
 /// Finds the input.
 pub(super) fn prepare(options: &JobOptions, resolved: &Resolved) -> Result<Prepared, JobError> {
+    if options.data.exists() && !options.data.is_dir() {
+        let message =
+            format!("--data {}: not a directory; name a directory, or one to be made", options.data.display());
+        return Err(JobError::Config(message));
+    }
     let mut input = Input::default();
     let mut plan = Plan::default();
     let mut mode = source::Mode::Run;
     let mut reference = Reference::default();
     for (kind, files, topic) in &resolved.reference {
+        if let Some(missing) = files.iter().find(|file| !file.exists()) {
+            return Err(JobError::Config(format!(
+                "reference.{}: {}: no such file; paths start from the configuration's directory",
+                kind.name(),
+                missing.display()
+            )));
+        }
         reference.files.extend(files.iter().map(|file| (*kind, file.clone())));
         reference.topics.extend(topic.iter().map(|topic| (*kind, topic.clone())));
     }
@@ -44,6 +59,7 @@ pub(super) fn prepare(options: &JobOptions, resolved: &Resolved) -> Result<Prepa
         Mode::Run | Mode::Local => input.kafka = Some(kafka_settings(options)?),
         Mode::Replay { inputs, bindings } => {
             mode = source::Mode::Replay;
+            inputs.iter().try_for_each(|input| known_source(input, resolved))?;
             input.files = source::files::resolve(inputs, &resolved.sources)?;
             // Without a broker, reference data comes from files only.
             reference.topics.clear();
@@ -62,6 +78,26 @@ pub(super) fn prepare(options: &JobOptions, resolved: &Resolved) -> Result<Prepa
         epochs: resolved.epochs,
         sources: resolved.sources.clone(),
     })
+}
+
+/// `SOURCE=PATH` names a source of the configuration, unless there is a file of that name.
+fn known_source(input: &str, resolved: &Resolved) -> Result<(), JobError> {
+    let Some((name, path)) = input.split_once('=') else { return Ok(()) };
+    let names: Vec<&str> = resolved.sources.iter().map(|s| &*s.name).collect();
+    if names.contains(&name) || Path::new(input).exists() || !Path::new(path).exists() {
+        return Ok(());
+    }
+    let names = names.join(", ");
+    Err(JobError::Config(format!("{input}: there is no source {name:?}; the sources are {names}")))
+}
+
+/// What trip payloads without a time stand at, said once the job really starts.
+fn warn_of_record_time(options: &JobOptions) {
+    let untimed = |s: &source::SourceConfig| s.layout == Layout::Trip && s.fields.record_time.is_none();
+    let replay = matches!(options.mode, Mode::Replay { .. });
+    if replay && options.at.is_none() && options.config.sources.values().any(untimed) {
+        eprintln!("trip payloads that bear no time stand at 1970-01-01T00:00:00Z; --at TIME sets another");
+    }
 }
 
 fn peek(mut decoder: Decoder) -> Peek {
@@ -98,7 +134,7 @@ pub(super) fn committer(
             eprintln!("--fresh: deleted in {}: {}", options.data.display(), deleted.join(", "));
         }
     }
-    let mut generation = data.next_generation(job)?;
+    let mut generation = data.next_generation(job).map_err(|e| of_its_own_job(e, &options.data))?;
     let outlet: Box<dyn outlet::Outlet> = match options.mode {
         Mode::Run => {
             let config = &options.config.kafka;
@@ -122,6 +158,7 @@ pub(super) fn committer(
         Mode::Local | Mode::Replay { .. } => Box::new(LocalOutlet::open(&data)?),
     };
     save_catalogue(options)?;
+    warn_of_record_time(options);
     let config = CommitterConfig {
         data,
         generation,
@@ -133,6 +170,17 @@ pub(super) fn committer(
         history: options.config.history.clone(),
     };
     Ok(Committer::start(config, outlet)?)
+}
+
+/// Names the job that has left the progress, which need not be the one that starts now.
+fn of_its_own_job(error: DataError, data: &Path) -> DataError {
+    let DataError::HasProgress { place, job } = error else { return error };
+    let entries = local::read_all(data).unwrap_or_default();
+    let earlier = entries.into_iter().rev().find_map(|entry| match entry {
+        ProgressEntry::Claim(claim) => Some(claim.job),
+        ProgressEntry::Commit(record) => Some(record.job),
+    });
+    DataError::HasProgress { place, job: earlier.unwrap_or(job) }
 }
 
 /// `drivetrain sql` finds the signals' types here before there is a file of readings.
