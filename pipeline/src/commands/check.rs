@@ -2,7 +2,7 @@
 
 use super::load;
 use crate::cli::Failure;
-use crate::config::{Config, Resolved, is_secret};
+use crate::config::{Config, Resolved};
 use crate::source;
 use crate::source::{Chunk, SourceError};
 use clap::Args;
@@ -38,11 +38,8 @@ pub fn check(args: CheckArgs) -> Result<(), Failure> {
 
 fn print_config(config: &Config, resolved: &Resolved) -> Result<(), Failure> {
     let mut shown = config.clone();
-    for (name, value) in &mut shown.kafka.properties {
-        if is_secret(name) {
-            *value = "********".into();
-        }
-    }
+    let masked = config.kafka.masked_properties();
+    shown.kafka.properties = masked.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let text = toml::to_string_pretty(&shown).map_err(|e| Failure::job(format!("can't be shown: {e}")))?;
     println!("{text}");
     let fastest = resolved.kernels.intervals.values().min().copied().unwrap_or(1_000_000);

@@ -93,16 +93,6 @@ fn discreet(message: &str) -> String {
     }
 }
 
-/// Whether a name of `[kafka.properties]` is about a secret. Of `sasl.*` everything is, but for
-/// what says how to log in and who: a misspelt `sasl.pasword` has a password, too.
-pub(crate) fn is_secret(name: &str) -> bool {
-    const OPEN: [&str; 5] =
-        ["sasl.mechanism", "sasl.mechanisms", "sasl.username", "sasl.kerberos.principal", "sasl.kerberos.service.name"];
-    const WORDS: [&str; 8] = ["pass", "pwd", "secret", "key", "token", "credential", "jaas", "oauthbearer"];
-    let name = name.to_lowercase();
-    (name.starts_with("sasl.") && !OPEN.contains(&name.as_str())) || WORDS.iter().any(|word| name.contains(word))
-}
-
 /// An error of meaning: `message` begins with the field (`policy.events[0].signal: …`). It bears the field's line, or
 /// the name of the environment variable that has set it.
 pub(super) fn meaning(path: &Path, message: String) -> ConfigError {

@@ -3,7 +3,6 @@
 mod load;
 mod resolve;
 
-pub(crate) use load::is_secret;
 pub use load::{ConfigError, load, parse};
 pub use resolve::Resolved;
 

@@ -176,10 +176,14 @@ pub(super) fn committer(
 fn of_its_own_job(error: DataError, data: &Path) -> DataError {
     let DataError::HasProgress { place, job } = error else { return error };
     let entries = local::read_all(data).unwrap_or_default();
-    let earlier = entries.into_iter().rev().find_map(|entry| match entry {
-        ProgressEntry::Claim(claim) => Some(claim.job),
-        ProgressEntry::Commit(record) => Some(record.job),
-    });
+    let earlier = entries
+        .into_iter()
+        .rev()
+        .map(|entry| match entry {
+            ProgressEntry::Claim(claim) => claim.job,
+            ProgressEntry::Commit(record) => record.job,
+        })
+        .next();
     DataError::HasProgress { place, job: earlier.unwrap_or(job) }
 }
 
