@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use support::{drivetrain, one, recording, replay, repository, run, sql};
+use support::{bus_days, drivetrain, one, recording, replay, repository, run, sql, unzipped};
 
 fn trip(id: &str, values: &[f64]) -> String {
     let samples: Vec<String> = values.iter().map(|v| format!(r#"{{"speed_kmh":50,"g_force_long":{v}}}"#)).collect();
@@ -106,8 +106,7 @@ fn naturalistic_driving() {
 
 /// (drive, second) of the rows with an event number.
 fn labelled_rows(path: &Path) -> Vec<String> {
-    let output = std::process::Command::new("gzip").arg("-dc").arg(path).output().expect("gzip");
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let text = unzipped(path);
     let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
     let header = lines.next().expect("a header");
     let column = |name: &str| header.iter().position(|c| *c == name).expect("the column");
@@ -133,14 +132,7 @@ const DUPLICATES: [(&str, i64); 10] = [
 fn city_buses() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("d");
-    let directory = recording("capmetrics");
-    let mut days: Vec<_> = fs::read_dir(&directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "gz"))
-        .collect();
-    days.sort();
-    assert_eq!(days.len(), 20);
+    let days = bus_days();
     let inputs: Vec<&Path> = days.iter().map(|p| p.as_path()).collect();
     replay(&repository("configs/capmetrics.toml"), &data, &[], &inputs);
     let totals =

@@ -4,7 +4,9 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{assert_same, drivetrain, final_state, live, recording, replay, repository, run, sql};
+use support::{
+    assert_same, bus_days, drivetrain, final_state, live_state, one, replay, repository, rows_of, run, sql, unzipped,
+};
 
 /// A small fleet with late readings, duplicates, broken records and faults.
 fn simulated(directory: &Path) -> PathBuf {
@@ -100,7 +102,7 @@ fn every_step_repeats_from_bindings() {
     let config = with_epochs(scratch.path(), "configs/fleet.toml", 500);
     let first = scratch.path().join("first");
     replay(&config, &first, &["--workers", "1"], &[&input]);
-    let bindings = first.join("bindings/tickets.jsonl");
+    let bindings = first.join("bindings");
     let expected = every_step(&first);
     for workers in ["1", "2", "4"] {
         let data = scratch.path().join(format!("again-{workers}"));
@@ -112,75 +114,72 @@ fn every_step_repeats_from_bindings() {
 
 /// Every row of every log, with its epoch.
 fn every_step(data: &Path) -> Vec<(String, Vec<String>)> {
-    let mut logs = Vec::new();
-    for table in [
-        "readings",
-        "windows",
-        "events",
-        "trips",
-        "driver_scores",
-        "fleet_aggregates",
-        "anomalies",
-        "reference_problems",
-        "intake",
-        "late",
-        "rejects",
-    ] {
+    let mut logs = rows_of(data, |table| {
         let columns = match table {
             "rejects" | "late" => "epoch, diff, origin, partition, position, reason, encode(payload, 'hex')",
             _ => "*",
         };
-        let mut rows = sql(data, &format!("select {columns} from {table}_log"));
-        rows.sort();
-        logs.push((table.to_string(), rows));
-    }
-    for topic in ["driver_scores", "trip_scores", "fleet_aggregates", "vehicle_state", "anomalies_active"] {
-        logs.push((format!("live {topic}"), live(data, topic)));
-    }
+        format!("select {columns} from {table}_log")
+    });
+    logs.extend(live_state(data));
     logs
 }
 
-/// Each day sorted by time, or shuffled, gives the tables of the file as it is.
+/// Each day sorted by time, or shuffled, gives the tables of the files as they are. The configuration's horizon is
+/// longer than a day, so that no reading is late wherever in its day's file it stands.
 #[test]
 fn the_order_of_a_days_rows_leaves_no_trace() {
     let scratch = tempfile::tempdir().unwrap();
-    let config = repository("configs/capmetrics.toml");
-    let days = ["2015-03-08", "2015-03-18", "2016-05-30", "2016-09-01"];
-    let mut states = Vec::new();
-    for order in ["as it is", "sorted", "shuffled"] {
-        let directory = scratch.path().join(order.replace(' ', "-"));
-        fs::create_dir(&directory).unwrap();
-        let mut inputs = Vec::new();
-        for day in days {
-            let path = recording(&format!("capmetrics/{day}.csv.gz"));
-            let text = std::process::Command::new("gzip").arg("-dc").arg(path).output().unwrap().stdout;
-            let text = String::from_utf8(text).unwrap();
-            let mut lines: Vec<&str> = text.lines().collect();
-            let rows = &mut lines[1..];
-            match order {
-                "sorted" => rows.sort_by_key(|row| row.split(',').nth(1).map(str::to_string)),
-                "shuffled" => shuffle(rows, usize::MAX >> 1),
-                _ => {}
-            }
-            let path = directory.join(format!("{day}.csv"));
-            fs::write(&path, lines.join("\n")).unwrap();
-            inputs.push(path);
-        }
-        let data = scratch.path().join(format!("data-{}", order.replace(' ', "-")));
-        let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
-        replay(&config, &data, &["--workers", "2"], &inputs);
-        let mut state = final_state(&data);
-        for (table, rows) in &mut state {
-            if table == "intake" {
-                // By file name: the directory differs.
-                *rows = sql(&data, "select right(origin, 14), records, used, duplicates, late, rejected from intake");
-                rows.sort();
-            }
-        }
-        states.push((order, state));
+    let days: Vec<_> = bus_days().iter().map(|path| (day(path), unzipped(path))).collect();
+    let state = |order| state_in_order(scratch.path(), &days, order);
+    let [expected, sorted, shuffled] = std::thread::scope(|scope| {
+        ["as it is", "sorted", "shuffled"].map(|order| scope.spawn(move || state(order))).map(|thread| thread.join())
+    })
+    .map(|state| state.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+    for table in ["readings", "windows", "trips", "intake", "live vehicle_state"] {
+        let rows = expected.iter().find(|(name, _)| name == table).map_or(0, |(_, rows)| rows.len());
+        assert!(rows > 0, "{table} is empty: this test would show nothing");
     }
-    let (_, expected) = &states[0];
-    for (order, state) in &states[1..] {
-        assert_same(order, expected, state);
+    assert_same("sorted", &expected, &sorted);
+    assert_same("shuffled", &expected, &shuffled);
+}
+
+/// `2015-03-07` of `…/2015-03-07.csv.gz`.
+fn day(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().trim_end_matches(".csv.gz").to_string()
+}
+
+/// The final state of a replay of all days, each with its rows in this order.
+fn state_in_order(scratch: &Path, days: &[(String, String)], order: &str) -> Vec<(String, Vec<String>)> {
+    let directory = scratch.join(order.replace(' ', "-"));
+    fs::create_dir(&directory).unwrap();
+    let mut inputs = Vec::new();
+    for (day, text) in days {
+        let mut lines: Vec<&str> = text.lines().collect();
+        let rows = &mut lines[1..];
+        match order {
+            // As text: within a file a later time never has a smaller local one.
+            "sorted" => rows.sort_by_key(|row| row.split(',').nth(1)),
+            "shuffled" => shuffle(rows, usize::MAX),
+            _ => {}
+        }
+        assert!((order == "as it is") == text.lines().eq(lines.iter().copied()), "{day} {order}: nothing was moved");
+        let path = directory.join(format!("{day}.csv"));
+        fs::write(&path, lines.join("\n")).unwrap();
+        inputs.push(path);
     }
+    let data = directory.join("data");
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    replay(&repository("configs/capmetrics.toml"), &data, &["--workers", "2"], &inputs);
+    let sums = "select sum(records), sum(late) + sum(rejected), count(*) from intake";
+    assert_eq!(one(&data, sums), "473861,0,20", "{order}: a reading came too late, or a file was not read");
+    let mut state = final_state(&data);
+    for (table, rows) in &mut state {
+        if table == "intake" {
+            // By file name: the directory differs.
+            *rows = sql(&data, "select right(origin, 14), records, used, duplicates, late, rejected from intake");
+            rows.sort();
+        }
+    }
+    state
 }

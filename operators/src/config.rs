@@ -1,11 +1,13 @@
 //! The kernels' part of the configuration: the sections as written, and [`KernelConfig`], resolved.
 
+mod params;
 mod resolve;
 
-pub use resolve::{
-    ConfigError, EventParams, HarshParams, KernelConfig, KernelInput, Marker, RangeParams, Ratio, SignalInfo,
-    StuckParams, TimeParams, TripParams, WindowParams, ZscoreParams,
+pub use params::{
+    EventParams, HarshParams, KernelConfig, Marker, RangeParams, Ratio, SignalInfo, StuckParams, TimeParams,
+    TripParams, WindowParams, ZscoreParams,
 };
+pub use resolve::{ConfigError, KernelInput};
 pub(crate) use resolve::{acceleration_floor, unknown_signal};
 
 use drivetrain_schemas::policy::Decimal;

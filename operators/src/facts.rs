@@ -189,6 +189,21 @@ impl AnomalyKind {
     }
 }
 
+/// How complete, valid and timely a signal of a vehicle was in an hour: see [`crate::quality`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct QualityFact {
+    pub vehicle: Arc<str>,
+    pub signal: u16,
+    /// Start of the hour, µs.
+    pub start: i64,
+    /// Values expected by the signal's interval; None where it has none.
+    pub expected: Option<i64>,
+    pub received: i64,
+    pub invalid: i64,
+    pub duplicates: i64,
+    pub late: i64,
+}
+
 /// What the vehicle is doing, after all readings so far.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VehicleFact {

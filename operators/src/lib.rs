@@ -17,6 +17,8 @@ pub mod edge;
 pub mod events;
 pub mod facts;
 pub mod flow;
+pub mod payloads;
+pub mod quality;
 pub mod sample;
 pub mod score;
 pub mod sequence;

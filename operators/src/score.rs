@@ -1,7 +1,7 @@
 //! Scores (DESIGN §7), as pure functions of a policy and of trip facts; all in integers at six decimals, rounded half
 //! to even once.
 
-use crate::config::{acceleration_floor, unknown_signal};
+use crate::config::{HarshParams, acceleration_floor, unknown_signal};
 use crate::facts::{Harsh, TripFact};
 use drivetrain_schemas::catalogue::{Catalogue, SignalType};
 use drivetrain_schemas::fixed::div_round;
@@ -33,6 +33,16 @@ pub enum PolicyError {
          samples; raise it"
     )]
     Floor { index: usize, threshold: String, floor: String, unit: String },
+    #[error(
+        "events[{index}].threshold: {threshold} is below {floor} {unit}, from which on trips keep their samples of \
+         {signal:?} (the smallest threshold that [policy] of the configuration has on it); raise it, or lower that one"
+    )]
+    Kept { index: usize, threshold: String, floor: String, unit: String, signal: Arc<str> },
+    #[error(
+        "events[{index}].signal: trips keep no samples of {signal:?}, which is no acceleration and in no rule of \
+         [policy] of the configuration; add a rule on it there (of weight 0 if it is to cost nothing there)"
+    )]
+    NotKept { index: usize, signal: Arc<str> },
     #[error("events[{0}].counting: \"excursion\" is not supported in scores yet; use \"sample\"")]
     Excursion(usize),
     #[error("events[{0}].weight: must not be negative")]
@@ -126,11 +136,13 @@ pub struct Why {
 }
 
 impl ResolvedPolicy {
-    /// Checks a policy against the catalogue.
+    /// Checks a policy against the catalogue, and against what trips keep (`kept`, of
+    /// [`crate::config::TripParams::harsh`]): a rule on samples that are not kept would count too few, and nobody would
+    /// see it.
     ///
     /// # Errors
     /// [`PolicyError`]: the field, what stood there, and the remedy.
-    pub fn new(policy: &Policy, catalogue: &Catalogue) -> Result<Self, PolicyError> {
+    pub fn new(policy: &Policy, catalogue: &Catalogue, kept: &[HarshParams]) -> Result<Self, PolicyError> {
         let time = |field, text: &Option<String>, default| match text {
             None => Ok(default),
             Some(text) => parse_rfc3339(text).map_err(|e| PolicyError::Time(field, e)),
@@ -146,7 +158,8 @@ impl ResolvedPolicy {
         if policy.floor > policy.base {
             return Err(PolicyError::Range(policy.floor, policy.base));
         }
-        let rules = policy.events.iter().enumerate().map(|(i, r)| rule(i, r, catalogue)).collect::<Result<_, _>>()?;
+        let rules = policy.events.iter().enumerate().map(|(i, r)| rule(i, r, catalogue, kept));
+        let rules = rules.collect::<Result<_, _>>()?;
         let mut bands = policy.driver.bands.clone();
         bands.sort_by(|a, b| b.from.cmp(&a.from).then_with(|| a.name.cmp(&b.name)));
         let least = i128::from(policy.driver.min_exposure.0);
@@ -179,7 +192,7 @@ impl ResolvedPolicy {
     }
 }
 
-fn rule(index: usize, r: &EventRule, catalogue: &Catalogue) -> Result<ResolvedRule, PolicyError> {
+fn rule(index: usize, r: &EventRule, catalogue: &Catalogue, kept: &[HarshParams]) -> Result<ResolvedRule, PolicyError> {
     let unknown = || PolicyError::Signal(index, unknown_signal(&r.signal, catalogue));
     let signal = catalogue.index(&r.signal).ok_or_else(unknown)?;
     let declared = catalogue.signals.get(usize::from(signal)).ok_or_else(unknown)?;
@@ -192,14 +205,18 @@ fn rule(index: usize, r: &EventRule, catalogue: &Catalogue) -> Result<ResolvedRu
     if r.weight.0 < 0 {
         return Err(PolicyError::Weight(index));
     }
+    let Some(kept) = kept.iter().find(|k| k.signal == signal) else {
+        return Err(PolicyError::NotKept { index, signal: r.signal.clone() });
+    };
     let unit = declared.unit.clone().unwrap_or_default();
     let written = drivetrain_schemas::fixed::format(r.threshold.0.into(), 6);
     let threshold = written.trim_end_matches('0').trim_end_matches('.').to_string();
-    // Other signals than accelerations are kept from the default policy's smallest threshold on.
-    let floor = acceleration_floor(declared.unit.as_deref()).unwrap_or(200);
-    if r.threshold.0 < floor * 1000 {
-        let floor = drivetrain_schemas::fixed::format(floor.into(), 3);
-        return Err(PolicyError::Floor { index, threshold, floor, unit });
+    if r.threshold < kept.least {
+        let floor = drivetrain_schemas::fixed::format((kept.least.0 / 1000).into(), 3);
+        return Err(match acceleration_floor(declared.unit.as_deref()) {
+            Some(_) => PolicyError::Floor { index, threshold, floor, unit },
+            None => PolicyError::Kept { index, threshold, floor, unit, signal: r.signal.clone() },
+        });
     }
     let on_grid = (r.threshold.0 % 1000 == 0).then(|| i32::try_from(r.threshold.0 / 1000).ok()).flatten();
     let Some(thousandths) = on_grid.filter(|t| *t < i32::MAX / 4) else {

@@ -15,6 +15,7 @@ use differential_dataflow::AsCollection;
 use drivetrain_operators::config::KernelConfig;
 use drivetrain_operators::flow::Time;
 use drivetrain_operators::flow::documents::documents;
+use drivetrain_operators::flow::keep::{Keep, Restored, kept};
 use drivetrain_operators::flow::payloads::payloads;
 use drivetrain_operators::flow::relations::{Facts, relations};
 use drivetrain_operators::flow::sequence::{StateOptions, sequence};
@@ -36,30 +37,45 @@ pub struct Plan {
     pub policy: Policy,
 }
 
+/// The collections that a checkpoint keeps: what the relations are computed from.
+pub const TRIPS: &str = "trips";
+pub const ANOMALIES: &str = "anomalies";
+
+/// What this worker begins with, and who takes what it keeps; None: no checkpoints.
+pub struct Restart {
+    pub restored: Restored,
+    pub keep: Option<Keep>,
+}
+
 /// Builds this worker's part of the dataflow; the handle shows which epochs it has finished.
-pub fn build(worker: &mut Worker, plan: &Plan, feed: Feed, emit: Emit) -> probe::Handle<Time> {
+pub fn build(worker: &mut Worker, plan: &Plan, feed: Feed, emit: Emit, restart: &mut Restart) -> probe::Handle<Time> {
+    let Restart { restored, keep } = restart;
     let finished = probe::Handle::new();
     let index = worker.index();
     worker.dataflow_named("drivetrain", |scope| {
         let input = source(scope, feed);
 
         // The firehose: one touch a reading.
-        let marks = input.clocks.broadcast().concat(input.epochs);
-        let sequenced = sequence(scope, input.batches, marks, plan.kernels.clone(), plan.options);
-        let payloads = payloads(input.payloads, plan.kernels.clone(), plan.catalogue.width());
+        let epochs = input.epochs;
+        let marks = input.clocks.broadcast().concat(epochs.clone());
+        let kernels = plan.kernels.clone();
+        let sequenced = sequence(scope, input.batches, marks, kernels.clone(), plan.options, restored, keep.clone());
+        let payloads = payloads(input.payloads, epochs.clone(), kernels, restored, keep.clone());
 
         // The configuration's policy holds from epoch 0 on; one worker says so.
         let first = (index == 0).then(|| (Document::Policy(Box::new(plan.policy.clone())), 0, 1));
         let policy = first.to_stream(scope).as_collection();
 
+        // What the relations are computed from is kept for a restart; they themselves are computed again.
+        let trips = sequenced.trips.concat(payloads.trips);
+        let trips = kept(TRIPS, trips, epochs.clone(), restored.rows(TRIPS), keep.clone());
+        let anomalies = kept(ANOMALIES, sequenced.anomalies, epochs, restored.rows(ANOMALIES), keep.clone());
+
         // The relations: facts that are few and change for many reasons.
         let said = relations(
-            Facts {
-                trips: sequenced.trips.concat(payloads.trips),
-                anomalies: sequenced.anomalies,
-                documents: documents(input.control).concat(policy),
-            },
+            Facts { trips, anomalies, documents: documents(input.control).concat(policy) },
             plan.catalogue.clone(),
+            plan.kernels.clone(),
         );
 
         // Where results go.

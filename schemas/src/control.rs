@@ -7,6 +7,9 @@ use crate::policy::Policy;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// Reason in `rejects` of a document that could not be used.
+pub const BAD_DOCUMENT: &str = "bad_document";
+
 /// Which kind of document a control topic or file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

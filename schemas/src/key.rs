@@ -6,3 +6,8 @@
 pub fn hash(key: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(key.as_bytes())
 }
+
+/// XXH3-128, to tell contents apart of which only a hash is kept.
+pub fn hash128(bytes: &[u8]) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(bytes)
+}

@@ -12,6 +12,7 @@ pub mod key;
 pub mod mapping;
 pub mod policy;
 pub mod reading;
+pub mod records;
 pub mod row;
 pub mod table;
 pub mod time;

@@ -113,7 +113,8 @@ pub struct EventRule {
     pub signal: Arc<str>,
     #[serde(default)]
     pub direction: Direction,
-    /// Magnitude as decimal text or number, in the signal's unit: on the grid of 0.001, at or above the floor of the facts.
+    /// Magnitude as decimal text or number, in the signal's unit: on the grid of 0.001, at or above what trips keep, which
+    /// is 0.2 g for accelerations, and for other signals the smallest threshold on them in the configuration's policy.
     pub threshold: Decimal,
     #[serde(default)]
     pub compare: Compare,

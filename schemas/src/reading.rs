@@ -78,6 +78,12 @@ impl ReadingBatch {
         Self { origin, width, metas: Vec::new(), heads: Vec::new(), values: Vec::new() }
     }
 
+    /// With room for `readings`.
+    pub fn with_capacity(origin: Arc<Origin>, width: usize, readings: usize) -> Self {
+        let (heads, values) = (Vec::with_capacity(readings), Vec::with_capacity(readings * width));
+        Self { origin, width, metas: Vec::with_capacity(readings), heads, values }
+    }
+
     pub fn len(&self) -> usize {
         self.heads.len()
     }

@@ -32,13 +32,24 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), FileError> {
 
 /// Creates a directory with its parents and makes their names durable.
 pub(crate) fn create_dir(dir: &Path) -> Result<(), FileError> {
+    // An empty parent can be deleted by another process before the directory is in it; seldom, and hardly ever twice.
+    for _ in 0..3 {
+        match try_create_dir(dir) {
+            Err(e) if e.source.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    try_create_dir(dir)
+}
+
+fn try_create_dir(dir: &Path) -> Result<(), FileError> {
     if dir.is_dir() {
         return Ok(());
     }
     if let Some(parent) = dir.parent()
         && !parent.as_os_str().is_empty()
     {
-        create_dir(parent)?;
+        try_create_dir(parent)?;
     }
     match std::fs::create_dir(dir) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e).at("cannot create the directory", dir)?,

@@ -5,10 +5,15 @@
 //!  message ──► commit ──┬──► history    Parquet, staged, then published
 //!                       ├──► live       compacted topics as local files   ┐ one Outlet:
 //!                       ├──► kafka      compacted topics                  ┘ one or the other
+//!                       ├──► checkpoint operators' states
 //!                       └──► progress   what has happened
+//!  restart: progress ──► recovery ──► where and with what all of these go on
 //! ```
 
+pub mod checkpoint;
 pub mod commit;
+pub mod digest;
+pub mod failpoint;
 pub mod history;
 pub mod kafka;
 pub mod live;
@@ -16,6 +21,7 @@ pub mod manifest;
 pub mod message;
 pub mod outlet;
 pub mod progress;
+pub mod recovery;
 pub mod units;
 
 mod files;

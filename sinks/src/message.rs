@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!  source thread ──► Ticket (epoch, wall time, bindings)  ─┐
-//!  worker 0..n   ──► Output (rows, upserts, …) of an epoch ├──► committer
-//!                └─► Frontier (worker, epoch finished)    ─┘
+//!  worker 0..n   ─┬► Output (rows, upserts, …) of an epoch │
+//!                 ├► Part (changed state) of an epoch      ├──► committer
+//!                 └► Frontier (worker, epoch finished)    ─┘
 //! ```
 //!
 //! An epoch is finished when its ticket has come and every worker's frontier is beyond it; channels keep each sender's
-//! order, so all its outputs have come by then. Finished epochs are committed in their order.
+//! order, so all its outputs and parts have come by then. Finished epochs are committed in their order.
 
+use crate::checkpoint::Part;
 use drivetrain_schemas::reading::{IntakeCounts, Origin, ReadingBatch, Reject};
 use drivetrain_schemas::row::Row;
 use drivetrain_schemas::table::{TableId, Topic};
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The epoch's number, what the clock said, and which input it holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ticket {
     pub epoch: i64,
     /// µs since 1970 UTC, recorded when the epoch was closed.
@@ -33,6 +35,13 @@ pub struct Ticket {
     /// The input has ended: everything open closes in this epoch.
     #[serde(default)]
     pub end: bool,
+    /// The state after this epoch is a checkpoint: each operator hands over a [`Message::Part`] of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint: bool,
+    /// The last epoch before a clean stop: vehicle states that were held back are said, and `intake` is logged. Nothing
+    /// closes. In a repeated run epochs may come behind it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop: bool,
 }
 
 /// One partition's part in an epoch.
@@ -57,13 +66,19 @@ pub enum Message {
         epoch: i64,
         output: Output,
     },
+    /// What an operator of a worker has changed in its state since the last flagged epoch, up to this one
+    /// ([`Ticket::checkpoint`]). Comes before the worker's frontier is beyond it.
+    Part {
+        epoch: i64,
+        part: Part,
+    },
     /// The worker has finished every epoch below this one (`i64::MAX`: all).
     Frontier {
         worker: usize,
         epoch: i64,
     },
-    /// No more tickets will come: commit what has been ticketed once all workers have finished it, publish everything
-    /// and end. Nothing is closed by it (compare [`Ticket::end`], which needs no `Stop` after it).
+    /// No more tickets will come (the last one has [`Ticket::stop`]): commit what has been ticketed once all workers have
+    /// finished it, publish everything and end. [`Ticket::end`] needs no `Stop` after it.
     Stop,
     /// A worker or source failed: commit nothing more, end with this error.
     Failed(String),

@@ -1,12 +1,14 @@
 //! Where live answers and the progress log go together: local files ([`crate::live`]) or Kafka ([`crate::kafka`]).
 //!
-//! Contract, in this order for each commit: `begin`, `produce`, `append` (the progress record), `commit`, and later
+//! Contract: first the progress log is read, the claim appended, and `resume` called ([`crate::recovery`]); then, in this
+//! order for each commit: `begin`, `produce`, `append` (the progress record), `commit`, and later
 //! `settle`. When `commit` has returned, all of it has happened; when any step fails or the process dies before, none
 //! of it has, whatever a reader that honours commits (read committed; the progress log) may see. After an error the
 //! outlet is not used again.
 
 use crate::files::FileError;
 use crate::kafka::KafkaError;
+use crate::live::LiveError;
 use crate::progress::{ProgressError, ProgressLog};
 use drivetrain_schemas::document::{write_cell, write_string};
 use drivetrain_schemas::reading::{NULL, Origin, Reject};
@@ -71,6 +73,8 @@ pub enum OutletError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
+    Live(#[from] LiveError),
+    #[error(transparent)]
     Progress(#[from] ProgressError),
     #[error(transparent)]
     Kafka(#[from] KafkaError),
@@ -80,7 +84,7 @@ impl OutletError {
     /// Whether starting again may help.
     pub fn is_retryable(&self) -> bool {
         match self {
-            OutletError::File(_) => false,
+            OutletError::File(_) | OutletError::Live(_) => false,
             OutletError::Progress(e) => e.is_retryable(),
             OutletError::Kafka(e) => e.is_retryable(),
         }
@@ -89,6 +93,9 @@ impl OutletError {
 
 /// See the module.
 pub trait Outlet: ProgressLog + Send {
+    /// Takes up what earlier runs have said in epochs up to `committed` (-1: nothing); what else they have written never
+    /// happened, and is taken back where readers could see it. May be repeated.
+    fn resume(&mut self, committed: i64) -> Result<(), OutletError>;
     fn begin(&mut self) -> Result<(), OutletError>;
     fn produce(&mut self, output: &LiveOutput) -> Result<(), OutletError>;
     fn commit(&mut self) -> Result<(), OutletError>;

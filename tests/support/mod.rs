@@ -5,7 +5,9 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod kafka;
+pub mod peers;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -27,6 +29,22 @@ pub fn recording(path: &str) -> PathBuf {
     let file = root.join(path);
     assert!(file.exists(), "{} is missing: this test needs the recordings (DRIVETRAIN_TEST_DATA)", file.display());
     file
+}
+
+/// The days of the bus recording, in order.
+pub fn bus_days() -> Vec<PathBuf> {
+    let entries =
+        fs::read_dir(recording("capmetrics")).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let mut days: Vec<_> = entries.filter(|path| path.extension().is_some_and(|e| e == "gz")).collect();
+    days.sort();
+    assert_eq!(days.len(), 20);
+    days
+}
+
+/// The text of a `.gz` file.
+pub fn unzipped(path: &Path) -> String {
+    let output = run(Command::new("gzip").arg("-dc").arg(path), 0);
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// Runs to the end; panics with everything it said unless it exits with `code`.
@@ -67,32 +85,51 @@ pub fn one(data: &Path, query: &str) -> String {
     lines[0].clone()
 }
 
+/// Every table of the history (`tests/views.rs` holds it against the program's own list).
+pub const TABLES: [&str; 12] = [
+    "readings",
+    "windows",
+    "events",
+    "trips",
+    "driver_scores",
+    "fleet_aggregates",
+    "anomalies",
+    "quality",
+    "reference_problems",
+    "intake",
+    "late",
+    "rejects",
+];
+
+/// Every live topic (held likewise).
+pub const TOPICS: [&str; 5] = ["driver_scores", "trip_scores", "fleet_aggregates", "vehicle_state", "anomalies_active"];
+
+/// The live values of every topic, as [`live`] gives them.
+#[track_caller]
+pub fn live_state(data: &Path) -> Vec<(String, Vec<String>)> {
+    TOPICS.iter().map(|topic| (format!("live {topic}"), live(data, topic))).collect()
+}
+
+/// The sorted rows of a query of each table, which is named after it.
+#[track_caller]
+pub fn rows_of(data: &Path, query: impl Fn(&str) -> String) -> Vec<(String, Vec<String>)> {
+    let rows = |table: &&str| {
+        let mut rows = sql(data, &query(table));
+        rows.sort();
+        (table.to_string(), rows)
+    };
+    TABLES.iter().map(rows).collect()
+}
+
 /// The state of every table (sorted rows) and the newest live value of each key, without `epoch` and `updated_at`:
 /// what promise 1 (a) says is equal. `rejects` by payload and reason.
+#[track_caller]
 pub fn final_state(data: &Path) -> Vec<(String, Vec<String>)> {
-    let mut state = Vec::new();
-    for table in [
-        "readings",
-        "windows",
-        "events",
-        "trips",
-        "driver_scores",
-        "fleet_aggregates",
-        "anomalies",
-        "reference_problems",
-        "intake",
-        "late",
-    ] {
-        let mut rows = sql(data, &format!("select * from {table}"));
-        rows.sort();
-        state.push((table.to_string(), rows));
-    }
-    let mut rejects = sql(data, "select reason, encode(payload, 'hex') from rejects");
-    rejects.sort();
-    state.push(("rejects".to_string(), rejects));
-    for topic in ["driver_scores", "trip_scores", "fleet_aggregates", "vehicle_state", "anomalies_active"] {
-        state.push((format!("live {topic}"), live(data, topic)));
-    }
+    let mut state = rows_of(data, |table| match table {
+        "rejects" => "select reason, encode(payload, 'hex') from rejects".into(),
+        _ => format!("select * from {table}"),
+    });
+    state.extend(live_state(data));
     state
 }
 

@@ -53,6 +53,14 @@ impl Ring {
         self.sorted.get(self.sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0)
     }
 
+    /// Whether the lower median of |v - median| is at least `distance`: whether no more than half of the values are nearer
+    /// to the median. Two searches, where [`Ring::mad`] walks through half of the values.
+    fn is_mad_at_least(&self, distance: i64, median: i64) -> bool {
+        let low = self.sorted.partition_point(|v| *v <= median.saturating_sub(distance));
+        let high = self.sorted.partition_point(|v| *v < median.saturating_add(distance));
+        high.saturating_sub(low) <= self.sorted.len().saturating_sub(1) / 2
+    }
+
     /// The lower median of |v - median|: the distances ascend on both sides of the median, so they are merged.
     fn mad(&self, median: i64) -> i64 {
         let split = self.sorted.partition_point(|v| *v < median);
@@ -79,19 +87,31 @@ pub fn step(cfg: &ZscoreParams, vehicle: &Arc<str>, state: &mut State, sample: &
         return;
     }
     let subject = Subject { vehicle, signal: cfg.signal, detector: Detector::Zscore };
-    let judged = (state.ring.arrived.len() >= cfg.min_samples).then(|| {
-        let median = state.ring.median();
-        let mad = i128::from(state.ring.mad(median).max(cfg.least_mad).max(1));
-        let off = (i128::from(value) - i128::from(median)).abs();
-        // off / (1.4826 × mad) > threshold / 10^6
-        let abnormal = off * 10_000 * 1_000_000 > i128::from(cfg.threshold) * 14_826 * mad;
-        let score = i64::try_from(off * 10_000_000 / (14_826 * mad)).unwrap_or(i64::MAX);
-        (abnormal, score, median)
-    });
+    let judged = if state.ring.arrived.len() >= cfg.min_samples { judge(cfg, &state.ring, value) } else { None };
     match judged {
-        Some((true, score, median)) => abnormal(cfg, &subject, state, sample, (value, score, median), facts),
-        _ => normal(cfg, &subject, state, sample.at, value, facts),
+        Some((score, median)) => abnormal(cfg, &subject, state, sample, (value, score, median), facts),
+        None => normal(cfg, &subject, state, sample.at, value, facts),
     }
+}
+
+/// The z-score in thousandths and the median, when the value is abnormal.
+fn judge(cfg: &ZscoreParams, ring: &Ring, value: i64) -> Option<(i64, i64)> {
+    let median = ring.median();
+    let off = (i128::from(value) - i128::from(median)).abs();
+    // Abnormal: off / (1.4826 × mad) > threshold / 10^6; so a value is normal from this MAD on.
+    let unit = i128::from(cfg.threshold) * 14_826;
+    let enough = (off * 10_000_000_000 + unit - 1) / unit.max(1);
+    let least = cfg.least_mad.max(1);
+    if enough <= i128::from(least) {
+        return None;
+    }
+    let enough = i64::try_from(enough).unwrap_or(i64::MAX);
+    if ring.is_mad_at_least(enough, median) {
+        return None;
+    }
+    let mad = i128::from(ring.mad(median).max(least));
+    let score = i64::try_from(off * 10_000_000 / (14_826 * mad)).unwrap_or(i64::MAX);
+    Some((score, median))
 }
 
 fn abnormal(
@@ -162,7 +182,11 @@ mod tests {
                 let mut off: Vec<_> = last.iter().map(|v| (v - median).abs()).collect();
                 off.sort_unstable();
                 prop_assert_eq!(ring.median(), median);
-                prop_assert_eq!(ring.mad(median), off[(off.len() - 1) / 2]);
+                let mad = off[(off.len() - 1) / 2];
+                prop_assert_eq!(ring.mad(median), mad);
+                for distance in [1, mad - 1, mad, mad + 1, i64::MAX] {
+                    prop_assert!(distance < 1 || ring.is_mad_at_least(distance, median) == (mad >= distance));
+                }
             }
         }
     }

@@ -1,23 +1,19 @@
-//! Whole trips sent as one record: of the payloads of a trip id the newest counts (DESIGN §5).
-//!
-//! A payload bypasses the vehicle's sequence and is never late. Sent again it is a duplicate when identical (the earlier
-//! record time stays); else the one with the later record time, then the larger content, replaces the other, which then
-//! counts as the duplicate. So which one counts does not depend on arrival.
+//! Whole trips sent as one record ([`crate::payloads`]), as one keyed timely operator: an epoch runs when its payloads are
+//! complete, so that what it says does not depend on their order.
 
-use super::sequence::{Results, owner};
+use super::keep::{Keep, Restored, pack, unpack};
+use super::sequence::{Mark, Results, owner};
 use super::{Rows, Time};
 use crate::config::KernelConfig;
-use crate::facts::{Change, TripFact};
-use crate::vehicle::trip_payload_facts;
+use crate::facts::TripFact;
+use crate::payloads::{Said, State, step};
 use differential_dataflow::AsCollection;
-use drivetrain_schemas::reading::{Head, IntakeCounts, Meta, ReadingBatch, TripPayload, TripSample};
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use drivetrain_schemas::reading::TripPayload;
+use drivetrain_schemas::records::{Change, Records};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -28,135 +24,122 @@ pub struct Payloads<'scope> {
     pub trips: Rows<'scope, TripFact>,
 }
 
-/// Builds the operator. `width`: signals in the catalogue.
+/// The operator's name, also of its part of a checkpoint.
+pub const NAME: &str = "payloads";
+
+/// Builds the operator. `epochs`: this worker's own marks. It begins with its part of `restored` and hands its changes to
+/// `keep`.
 pub fn payloads<'scope>(
     payloads: StreamVec<'scope, Time, TripPayload>,
+    epochs: StreamVec<'scope, Time, Mark>,
     config: Arc<KernelConfig>,
-    width: usize,
+    restored: &mut Restored,
+    keep: Option<Keep>,
 ) -> Payloads<'scope> {
     let scope = payloads.scope();
-    let mut builder = OperatorBuilder::new("payloads".to_string(), scope);
+    let restored = restored.take(NAME);
+    let mut builder = OperatorBuilder::new(NAME.to_string(), scope);
     let exchange = Exchange::new(|payload: &TripPayload| owner(&payload.vehicle, u64::MAX));
     let mut input = builder.new_input(payloads, exchange);
+    let mut epochs = builder.new_input(epochs, Pipeline);
     let (results, results_stream) = builder.new_output::<Vec<Results>>();
     let (trips, trips_stream) = builder.new_output::<Vec<(TripFact, Time, isize)>>();
     let (mut results, mut trips) = (OutputBuilder::from(results), OutputBuilder::from(trips));
     builder.build(move |_capabilities| {
-        let mut held = Held { config, width, newest: HashMap::default() };
-        let mut waiting: BTreeMap<Time, ([Capability<Time>; 2], Vec<TripPayload>)> = BTreeMap::new();
+        let mut held = Held::default();
+        restored.iter().for_each(|records| held.restore(records));
+        let mut waiting: BTreeMap<Time, Waiting> = BTreeMap::new();
         move |frontiers| {
             input.for_each(|capability, data| {
                 let entry = waiting.entry(*capability.time());
-                let entry = entry.or_insert_with(|| ([capability.retain(0), capability.retain(1)], Vec::new()));
-                entry.1.append(data);
+                let entry = entry.or_insert_with(|| Waiting::new([0, 1].map(|port| capability.retain(port))));
+                entry.payloads.append(data);
+            });
+            epochs.for_each(|capability, marks| {
+                let flagged = marks.iter().any(|mark| matches!(mark, Mark::Epoch { checkpoint: true, .. }));
+                if flagged || held.problem.is_some() {
+                    let entry = waiting.entry(*capability.time());
+                    let entry = entry.or_insert_with(|| Waiting::new([0, 1].map(|port| capability.retain(port))));
+                    entry.flagged |= flagged;
+                }
             });
             let (mut results, mut trips) = (results.activate(), trips.activate());
             while let Some(entry) = waiting.first_entry() {
-                if frontiers[0].less_equal(entry.key()) {
+                if frontiers.iter().any(|f| f.less_equal(entry.key())) {
                     break;
                 }
-                let (time, ([for_results, for_trips], payloads)) = entry.remove_entry();
-                let (said, facts) = held.run(payloads);
-                trips.session(&for_trips).give_iterator(facts.into_iter().map(|(fact, diff)| (fact, time, diff)));
-                results.session(&for_results).give(said);
+                let (time, epoch) = entry.remove_entry();
+                let [for_results, for_trips] = &epoch.capabilities;
+                if keep.is_some() {
+                    held.touch(&epoch.payloads);
+                }
+                let Said { facts, readings, counts } = step(&config, &mut held.state, epoch.payloads);
+                trips.session(for_trips).give_iterator(facts.trips.into_iter().map(|(fact, diff)| (fact, time, diff)));
+                let problem = held.problem.take();
+                let said = Results { events: facts.events, readings, counts, problem, ..Results::default() };
+                results.session(for_results).give(said);
+                if let (Some(keep), true) = (&keep, epoch.flagged) {
+                    keep(time, NAME, held.changed());
+                }
             }
         }
     });
     Payloads { results: results_stream, trips: trips_stream.as_collection() }
 }
 
-/// The newest payload of each (vehicle, trip id).
-struct Held {
-    config: Arc<KernelConfig>,
-    width: usize,
-    newest: HashMap<(Arc<str>, Arc<str>), TripPayload, FixedState>,
+/// An epoch that is not complete yet.
+struct Waiting {
+    capabilities: [Capability<Time>; 2],
+    payloads: Vec<TripPayload>,
+    flagged: bool,
 }
 
-/// What a trip says: the one who wins against what is held.
-enum Verdict {
-    First,
-    Replaces,
-    Duplicate,
+impl Waiting {
+    fn new(capabilities: [Capability<Time>; 2]) -> Self {
+        Self { capabilities, payloads: Vec::new(), flagged: false }
+    }
+}
+
+/// The kernel's state, and what of it the next checkpoint must have.
+#[derive(Default)]
+struct Held {
+    state: State,
+    touched: BTreeSet<(Arc<str>, Arc<str>)>,
+    problem: Option<String>,
 }
 
 impl Held {
-    /// One epoch's payloads; their net effect does not depend on their order.
-    fn run(&mut self, payloads: Vec<TripPayload>) -> (Results, Vec<Change<TripFact>>) {
-        let mut results = Results::default();
-        let mut trips = Vec::new();
-        for payload in payloads {
-            let key = (payload.vehicle.clone(), payload.trip_id.clone());
-            let counts = |used, duplicates| IntakeCounts { used, duplicates, ..IntakeCounts::default() };
-            match self.newest.get(&key).map_or(Verdict::First, |held| judge(held, &payload)) {
-                Verdict::Duplicate => results.counts.push((payload.origin.clone(), counts(0, 1))),
-                verdict => {
-                    results.counts.push((payload.origin.clone(), counts(1, 0)));
-                    self.say(&payload, 1, &mut results, &mut trips);
-                    let old = self.newest.insert(key, payload);
-                    if let (Verdict::Replaces, Some(old)) = (verdict, old) {
-                        results.counts.push((old.origin.clone(), counts(-1, 1)));
-                        self.say(&old, -1, &mut results, &mut trips);
-                    }
+    fn restore(&mut self, kept: &Records) {
+        for record in kept.iter() {
+            let Change::Put(value) = record.change else { continue };
+            match unpack(value) {
+                Ok(trip) => self.state.restore(trip),
+                Err(error) => {
+                    self.problem = Some(format!("the checkpoint's state of a trip payload cannot be read: {error}"));
                 }
             }
         }
-        (results, trips)
     }
 
-    fn say(&self, payload: &TripPayload, diff: isize, results: &mut Results, trips: &mut Vec<Change<TripFact>>) {
-        let (trip, events) = trip_payload_facts(&self.config, payload);
-        trips.push((trip, diff));
-        results.events.extend(events.into_iter().map(|event| (event, diff)));
-        results.readings.push((self.samples(payload), diff as i64));
+    fn touch(&mut self, payloads: &[TripPayload]) {
+        self.touched.extend(payloads.iter().map(|payload| (payload.vehicle.clone(), payload.trip_id.clone())));
     }
 
-    /// The samples as readings, for the table `readings`.
-    fn samples(&self, payload: &TripPayload) -> ReadingBatch {
-        let mut batch = ReadingBatch::new(payload.origin.clone(), self.width);
-        for (i, sample) in payload.samples.iter().enumerate() {
-            let head = Head {
-                at: sample.at,
-                position: payload.position,
-                record_time: payload.record_time,
-                meta: 0,
-                element: i as u32,
-            };
-            batch.push(head, &Arc::new(meta(payload, sample)), &sample.values);
+    /// What has changed since the last checkpoint, by vehicle and trip.
+    fn changed(&mut self) -> Records {
+        let mut kept = Records::keyed();
+        for (vehicle, trip_id) in std::mem::take(&mut self.touched) {
+            if let Some(trip) = self.state.trip(&vehicle, &trip_id) {
+                let mut key = Vec::new();
+                pack(&(&vehicle, &trip_id), &mut key);
+                kept.put(&key, |out| pack(trip, out));
+            }
         }
-        batch
+        kept
     }
 }
 
-fn meta(payload: &TripPayload, sample: &TripSample) -> Meta {
-    Meta {
-        vehicle: payload.vehicle.clone(),
-        texts: sample.texts.clone(),
-        driver: payload.driver.clone(),
-        trip: Some(payload.trip_id.clone()),
-        fleet: payload.fleet.clone(),
-        quality: payload.quality.clone(),
-        tags: payload.tags.clone(),
-    }
-}
-
-/// Whether `new` counts beside `held`, of the same trip. Samples stand relative to the record time where they have no
-/// time of their own, so that payloads are compared by what was sent: their values and the distances of their times.
-fn judge(held: &TripPayload, new: &TripPayload) -> Verdict {
-    let replaces = match content(held).cmp(&content(new)) {
-        // Identical: the earlier record time stays, then the lower position.
-        Ordering::Equal => {
-            let order = |p: &TripPayload| (p.record_time, p.origin.clone(), p.position);
-            order(new) < order(held)
-        }
-        difference => (new.record_time, difference.reverse()) > (held.record_time, Ordering::Equal),
-    };
-    if replaces { Verdict::Replaces } else { Verdict::Duplicate }
-}
-
-type Content<'a> = ([Option<&'a Arc<str>>; 4], Vec<(i64, &'a Vec<i64>, &'a Vec<(u16, Arc<str>)>)>);
-
-fn content(payload: &TripPayload) -> Content<'_> {
-    let first = payload.samples.first().map_or(0, |s| s.at);
-    let who = [&payload.driver, &payload.fleet, &payload.quality, &payload.tags].map(Option::as_ref);
-    (who, payload.samples.iter().map(|s| (s.at.saturating_sub(first), &s.values, &s.texts)).collect())
+/// Of a part's keys, the worker that owns it: its vehicle's.
+pub fn vehicle_of(key: &[u8]) -> Option<Arc<str>> {
+    unpack::<(Arc<str>, Arc<str>)>(key).ok().map(|(vehicle, _)| vehicle)
 }

@@ -9,24 +9,25 @@
 //! An epoch runs when both inputs have passed it, once, vehicle by vehicle; so its results are a function of its
 //! readings as a set, of the epochs before it and of its marks, and of nothing else.
 
+mod aliases;
+mod vehicles;
+
+use super::keep::{Keep, Restored};
 use super::{Rows, Time};
 use crate::config::KernelConfig;
 use crate::facts::{AnomalyFact, Change, EventFact, TripFact, VehicleFact, WindowFact};
-use crate::sequence::{Incoming, Outcome, VehicleState};
 use differential_dataflow::AsCollection;
 use drivetrain_schemas::key;
-use drivetrain_schemas::reading::{IntakeCounts, Meta, Origin, ReadingBatch, Reject};
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use drivetrain_schemas::reading::{IntakeCounts, Origin, ReadingBatch, Reject};
 use serde::{Deserialize, Serialize};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
+use vehicles::Vehicles;
 
 /// A batch and the worker that owns its vehicles ([`owner`]).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ pub enum Mark {
     /// A partition's largest event time so far, µs. Comes to every worker.
     Clock { partition: Arc<Origin>, clock: i64 },
     /// The epoch is closed. Made by each worker for itself.
-    Epoch { wall: i64, idle: Vec<Arc<Origin>>, flush: bool, end: bool },
+    Epoch { wall: i64, idle: Vec<Arc<Origin>>, flush: bool, end: bool, checkpoint: bool },
 }
 
 /// Results of an epoch that go straight to the sinks.
@@ -60,6 +61,8 @@ pub struct Results {
     pub late: Vec<Reject>,
     pub counts: Vec<(Arc<Origin>, IntakeCounts)>,
     pub states: Vec<VehicleFact>,
+    /// State of a checkpoint that cannot be read: the job must not go on.
+    pub problem: Option<String>,
 }
 
 impl Results {
@@ -71,6 +74,7 @@ impl Results {
             && self.late.is_empty()
             && self.counts.is_empty()
             && self.states.is_empty()
+            && self.problem.is_none()
     }
 }
 
@@ -90,15 +94,21 @@ pub struct StateOptions {
     pub readings: bool,
 }
 
-/// Builds the operator.
+/// The operator's name, also of its part of a checkpoint.
+pub const NAME: &str = "sequence";
+
+/// Builds the operator. It begins with its part of `restored` and hands its changes to `keep`.
 pub fn sequence<'scope>(
     scope: Scope<'scope, Time>,
     batches: StreamVec<'scope, Time, Routed>,
     marks: StreamVec<'scope, Time, Mark>,
     config: Arc<KernelConfig>,
     options: StateOptions,
+    restored: &mut Restored,
+    keep: Option<Keep>,
 ) -> Sequenced<'scope> {
-    let mut builder = OperatorBuilder::new("sequence".to_string(), scope);
+    let restored = restored.take(NAME);
+    let mut builder = OperatorBuilder::new(NAME.to_string(), scope);
     let mut batches = builder.new_input(batches, Exchange::new(|routed: &Routed| routed.worker));
     let mut marks = builder.new_input(marks, Pipeline);
     let (results, results_stream) = builder.new_output::<Vec<Results>>();
@@ -108,7 +118,9 @@ pub fn sequence<'scope>(
     let mut trips = OutputBuilder::from(trips);
     let mut anomalies = OutputBuilder::from(anomalies);
     builder.build(move |_capabilities| {
-        let mut vehicles = Vehicles::new(config, options);
+        let mut vehicles = Vehicles::new(config, options, keep.is_some());
+        restored.iter().for_each(|records| vehicles.restore(records));
+        drop(restored);
         let mut waiting: BTreeMap<Time, Waiting> = BTreeMap::new();
         move |frontiers| {
             batches.for_each(|capability, data| {
@@ -129,6 +141,9 @@ pub fn sequence<'scope>(
                 let (time, epoch) = entry.remove_entry();
                 let [for_results, for_trips, for_anomalies] = &epoch.capabilities;
                 let said = vehicles.run(epoch.batches, epoch.marks);
+                if let (Some(records), Some(keep)) = (said.changed, &keep) {
+                    keep(time, NAME, records);
+                }
                 let open = said.results.anomalies.iter().map(|(fact, diff)| (fact.clone(), time, *diff));
                 anomalies.session(for_anomalies).give_iterator(open);
                 trips.session(for_trips).give_iterator(said.trips.into_iter().map(|(fact, diff)| (fact, time, diff)));
@@ -155,259 +170,5 @@ struct Waiting {
 impl Waiting {
     fn new(capabilities: [Capability<Time>; 3]) -> Self {
         Self { capabilities, batches: Vec::new(), marks: Vec::new() }
-    }
-}
-
-struct Said {
-    results: Results,
-    trips: Vec<Change<TripFact>>,
-}
-
-/// A vehicle and when it is to be looked at again.
-struct Slot {
-    state: VehicleState,
-    /// Wall time of the last epoch with a reading of it.
-    heard: i64,
-    /// The smallest deadline under which it stands in [`Vehicles::deadlines`].
-    scheduled: i64,
-    dirty: bool,
-    aliases: Aliases,
-}
-
-/// One pointer for equal circumstances. Each worker's decoders intern for themselves, so that the same circumstances come
-/// under as many pointers as there are workers; behind this, the kernels compare pointers and not strings.
-#[derive(Default)]
-struct Aliases {
-    /// The first is the one that stands for all.
-    equal: Vec<Arc<Meta>>,
-}
-
-/// Pointers remembered of the same circumstances.
-const ALIASES: usize = 16;
-
-impl Aliases {
-    fn unify(&mut self, meta: &mut Arc<Meta>) {
-        let Some(first) = self.equal.first() else {
-            self.equal.push(meta.clone());
-            return;
-        };
-        if Arc::ptr_eq(first, meta) {
-            return;
-        }
-        if self.equal.iter().any(|known| Arc::ptr_eq(known, meta)) {
-            *meta = first.clone();
-        } else if **first == **meta {
-            let first = first.clone();
-            if self.equal.len() < ALIASES {
-                self.equal.push(std::mem::replace(meta, first));
-            } else {
-                *meta = first;
-            }
-        } else {
-            self.equal.clear();
-            self.equal.push(meta.clone());
-        }
-    }
-}
-
-/// All vehicles of this worker.
-struct Vehicles {
-    config: Arc<KernelConfig>,
-    options: StateOptions,
-    index: HashMap<Arc<str>, u32, FixedState>,
-    slots: Vec<Slot>,
-    clocks: BTreeMap<Arc<Origin>, i64>,
-    idle: BTreeSet<Arc<Origin>>,
-    /// (deadline in event time, vehicle): who might have something to close by silence.
-    deadlines: BinaryHeap<Reverse<(i64, u32)>>,
-    /// (wall time, vehicle): past its deadline, but heard of too recently.
-    unquiet: BinaryHeap<Reverse<(i64, u32)>>,
-    dirty: Vec<u32>,
-    last_flush: i64,
-    order: Vec<(u32, i64, u32, u32)>,
-}
-
-impl Vehicles {
-    fn new(config: Arc<KernelConfig>, options: StateOptions) -> Self {
-        Self {
-            config,
-            options,
-            index: HashMap::default(),
-            slots: Vec::new(),
-            clocks: BTreeMap::new(),
-            idle: BTreeSet::new(),
-            deadlines: BinaryHeap::new(),
-            unquiet: BinaryHeap::new(),
-            dirty: Vec::new(),
-            last_flush: i64::MIN,
-            order: Vec::new(),
-        }
-    }
-
-    /// Runs one complete epoch.
-    fn run(&mut self, batches: Vec<ReadingBatch>, marks: Vec<Mark>) -> Said {
-        let (mut wall, mut flush, mut end) = (0, false, false);
-        for mark in marks {
-            match mark {
-                Mark::Clock { partition, clock } => {
-                    let held = self.clocks.entry(partition).or_insert(clock);
-                    *held = (*held).max(clock);
-                }
-                Mark::Epoch { wall: w, idle, flush: f, end: e } => {
-                    (wall, flush, end) = (w, f, e);
-                    self.idle = idle.into_iter().collect();
-                }
-            }
-        }
-        let mut outcome = Outcome::default();
-        let mut batches = batches;
-        self.readings(&mut batches, wall, &mut outcome);
-        if end {
-            for slot in &mut self.slots {
-                slot.state.finish(&self.config, &mut outcome);
-            }
-        } else if let Some(watermark) = self.watermark() {
-            self.silence(watermark, wall, &mut outcome);
-        }
-        let states = self.states(wall, flush || end);
-        self.said(batches, outcome, states)
-    }
-
-    /// The global watermark: the minimum over the partitions that are not idle, the maximum when all are.
-    fn watermark(&self) -> Option<i64> {
-        let busy = self.clocks.iter().filter(|(partition, _)| !self.idle.contains(*partition)).map(|(_, clock)| *clock);
-        let clock = busy.min().or_else(|| self.clocks.values().copied().max())?;
-        Some(clock.saturating_sub(self.config.time.out_of_orderness))
-    }
-
-    fn readings(&mut self, batches: &mut [ReadingBatch], wall: i64, outcome: &mut Outcome) {
-        let mut order = std::mem::take(&mut self.order);
-        for (b, batch) in batches.iter_mut().enumerate() {
-            let mut last = (u32::MAX, 0);
-            for (row, head) in batch.heads.iter().enumerate() {
-                if last.0 != head.meta {
-                    let meta = &mut batch.metas[head.meta as usize];
-                    last = (head.meta, self.slot(&meta.vehicle));
-                    self.slots[last.1 as usize].aliases.unify(meta);
-                }
-                order.push((last.1, head.at, b as u32, row as u32));
-            }
-        }
-        // The kernels order the rest by content: what stands first here does not matter beyond (vehicle, time).
-        order.sort_unstable();
-        let mut incoming = Vec::new();
-        for group in order.chunk_by(|a, b| a.0 == b.0) {
-            let vehicle = group[0].0;
-            incoming.clear();
-            incoming.extend(group.iter().map(|&(_, _, batch, row)| Incoming { batch, row }));
-            let slot = &mut self.slots[vehicle as usize];
-            slot.state.apply(&self.config, batches, &mut incoming, outcome);
-            slot.heard = wall;
-            if !std::mem::replace(&mut slot.dirty, true) {
-                self.dirty.push(vehicle);
-            }
-            if let Some(deadline) = slot.state.deadline()
-                && deadline < slot.scheduled
-            {
-                slot.scheduled = deadline;
-                self.deadlines.push(Reverse((deadline, vehicle)));
-            }
-        }
-        order.clear();
-        self.order = order;
-    }
-
-    fn slot(&mut self, vehicle: &Arc<str>) -> u32 {
-        if let Some(slot) = self.index.get(vehicle) {
-            return *slot;
-        }
-        let slot = self.slots.len() as u32;
-        self.index.insert(vehicle.clone(), slot);
-        let state = VehicleState::new(&self.config, vehicle.clone());
-        self.slots.push(Slot {
-            state,
-            heard: i64::MIN,
-            scheduled: i64::MAX,
-            dirty: false,
-            aliases: Aliases::default(),
-        });
-        slot
-    }
-
-    /// Closes, for the outside, what has been open for too long of vehicles that say nothing.
-    fn silence(&mut self, watermark: i64, wall: i64, outcome: &mut Outcome) {
-        let mut due = Vec::new();
-        while let Some(Reverse((deadline, vehicle))) = self.deadlines.peek().copied() {
-            if deadline > watermark {
-                break;
-            }
-            self.deadlines.pop();
-            let slot = &mut self.slots[vehicle as usize];
-            if slot.scheduled == deadline {
-                slot.scheduled = i64::MAX;
-                due.push(vehicle);
-            }
-        }
-        while let Some(Reverse((when, vehicle))) = self.unquiet.peek().copied() {
-            if when > wall {
-                break;
-            }
-            self.unquiet.pop();
-            due.push(vehicle);
-        }
-        due.sort_unstable();
-        due.dedup();
-        for vehicle in due {
-            let slot = &mut self.slots[vehicle as usize];
-            let quiet_from = slot.heard.saturating_add(self.config.time.quiet);
-            if slot.state.deadline().is_some_and(|deadline| deadline <= watermark) {
-                if quiet_from > wall {
-                    self.unquiet.push(Reverse((quiet_from, vehicle)));
-                    continue;
-                }
-                slot.state.silence(&self.config, watermark, outcome);
-            }
-            if let Some(deadline) = slot.state.deadline()
-                && deadline < slot.scheduled
-            {
-                slot.scheduled = deadline;
-                self.deadlines.push(Reverse((deadline, vehicle)));
-            }
-        }
-    }
-
-    /// The states of the vehicles heard of since the last time, when it is time again.
-    fn states(&mut self, wall: i64, flush: bool) -> Vec<VehicleFact> {
-        let Some(every) = self.options.every else {
-            return Vec::new();
-        };
-        let bucket = wall.div_euclid(every.max(1));
-        if self.dirty.is_empty() || (!flush && bucket <= self.last_flush) {
-            return Vec::new();
-        }
-        self.last_flush = bucket;
-        let slots = &mut self.slots;
-        let fact = |vehicle: u32| {
-            slots[vehicle as usize].dirty = false;
-            slots[vehicle as usize].state.fact()
-        };
-        self.dirty.drain(..).map(fact).collect()
-    }
-
-    fn said(&self, batches: Vec<ReadingBatch>, outcome: Outcome, states: Vec<VehicleFact>) -> Said {
-        let readings = if self.options.readings { outcome.readings(batches) } else { Vec::new() };
-        let facts = outcome.facts;
-        Said {
-            results: Results {
-                windows: facts.windows,
-                events: facts.events,
-                anomalies: facts.anomalies,
-                readings,
-                late: outcome.late,
-                counts: outcome.counts,
-                states,
-            },
-            trips: facts.trips,
-        }
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::catalogue;
+use crate::testing::{Setup, catalogue};
 use drivetrain_schemas::policy::Decimal;
 use proptest::prelude::*;
 
@@ -26,10 +26,15 @@ fn trip(values: &[i64]) -> TripFact {
     }
 }
 
+/// `fleetflow`, changed, where the configuration's policy is `fleetflow`.
 fn resolved(change: impl FnOnce(&mut Policy)) -> Result<ResolvedPolicy, PolicyError> {
+    resolved_beside(&Setup::default(), change)
+}
+
+fn resolved_beside(setup: &Setup, change: impl FnOnce(&mut Policy)) -> Result<ResolvedPolicy, PolicyError> {
     let mut policy = Policy::fleetflow();
     change(&mut policy);
-    ResolvedPolicy::new(&policy, &catalogue())
+    ResolvedPolicy::new(&policy, &catalogue(), &setup.build().trip.harsh)
 }
 
 #[test]
@@ -94,6 +99,61 @@ fn refusals_say_why() {
     assert!(text.contains("did you mean \"g_force_long\""), "{text}");
     assert!(refused(|p| p.events[1].counting = Counting::Excursion).contains("not supported in scores yet"));
     assert!(refused(|p| p.valid_from = Some("yesterday".into())).contains("yesterday"));
+}
+
+/// A rule on the speed, which is no acceleration.
+fn speeding(threshold: i64) -> EventRule {
+    let rule = Policy::fleetflow().events[1].clone();
+    EventRule { kind: EventKind::Speeding, signal: "speed_kmh".into(), threshold: Decimal(threshold), ..rule }
+}
+
+/// What trips do not keep cannot be counted: such a rule would say 0 where there is more.
+#[test]
+fn a_rule_on_samples_that_trips_do_not_keep_is_refused() {
+    let refused = resolved(|p| p.events.push(speeding(120_000_000))).unwrap_err().to_string();
+    assert!(refused.starts_with("events[2].signal: trips keep no samples of \"speed_kmh\""), "{refused}");
+    assert!(refused.contains("[policy]") && refused.contains("add a rule"), "{refused}");
+
+    let mut setup = Setup::default();
+    setup.policy.events.extend([speeding(120_000_000), speeding(90_000_000)]);
+    let beside = |threshold| resolved_beside(&setup, |p| p.events.push(speeding(threshold)));
+    assert!(beside(90_000_000).is_ok() && beside(130_000_000).is_ok());
+    let refused = beside(89_999_000).unwrap_err().to_string();
+    assert!(refused.contains("89.999 is below 90.000 km/h") && refused.contains("raise it"), "{refused}");
+    assert!(refused.contains("\"speed_kmh\""), "{refused}");
+}
+
+/// Signals of two decimals and rules of three: whatever the threshold, either the rule counts what it would count in
+/// the samples themselves, or it is refused.
+#[test]
+fn the_least_threshold_counts_every_sample() {
+    for (least, ge) in [(90_005_000, false), (90_005_000, true), (90_010_000, true), (1_000, false)] {
+        let mut setup = Setup::default();
+        setup.policy.events.push(speeding(least));
+        let config = setup.build();
+        let compare = if ge { Compare::Ge } else { Compare::Gt };
+        let policy = resolved_beside(&setup, |p| p.events = vec![EventRule { compare, ..speeding(least) }]).unwrap();
+        for value in [least / 10_000 - 1, least / 10_000, least / 10_000 + 1] {
+            let meta = std::sync::Arc::new(drivetrain_schemas::reading::Meta {
+                vehicle: "v".into(),
+                texts: vec![],
+                driver: None,
+                trip: None,
+                fleet: None,
+                quality: None,
+                tags: None,
+            });
+            let null = drivetrain_schemas::reading::NULL;
+            let values = [null, null, value, null];
+            let sample = crate::sample::Sample { at: 0, interval: 1, meta: &meta, values: &values };
+            let mut open = crate::trips::Open::new("t".into(), 0);
+            open.add(&config.trip, &sample, false);
+            let counted = score(&policy, &open.fact(&"v".into(), false)).counts[EventKind::Speeding as usize];
+            let magnitude = value * 10_000;
+            let expected = i64::from(if ge { magnitude >= least } else { magnitude > least });
+            assert_eq!(counted, expected, "{value} against {least}, ge: {ge}");
+        }
+    }
 }
 
 proptest! {

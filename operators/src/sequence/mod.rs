@@ -77,6 +77,10 @@ impl VehicleState {
         }
     }
 
+    pub fn vehicle(&self) -> &Arc<str> {
+        self.kernel.vehicle()
+    }
+
     /// Event time of the newest reading; `i64::MIN` before the first.
     pub fn newest(&self) -> i64 {
         self.newest

@@ -5,7 +5,7 @@
 
 mod kafka;
 
-use super::print_intake;
+use super::print_summary;
 use crate::cli::Failure;
 use crate::config::parse;
 use crate::runtime::{JobOptions, JobReport, Mode, run_job};
@@ -39,19 +39,24 @@ pub fn demo(args: DemoArgs) -> Result<(), Failure> {
     let limit = limit.map(|us| Duration::from_micros(us.unsigned_abs()));
     let stop = super::stop_on_signals()?;
     let broker = kafka::Broker::start().map_err(Failure::job)?;
-    println!("embedded broker at {} (for kcat: topic `telemetry`)", broker.address());
+    let address = broker.address();
+    let topics: Vec<&str> = kafka::topics().collect();
+    println!("embedded broker at {address} (topics {})", topics.join(", "));
+    println!("while the demo runs: kcat -b {address} -t driver_scores -C -e");
     std::fs::create_dir_all(&args.data).map_err(|e| Failure::usage(format!("{}: {e}", args.data.display())))?;
     kafka::reference(args.vehicles, &args.data.join("reference")).map_err(Failure::job)?;
     let fleet = kafka::Fleet::start(&broker, args.vehicles, SPEED, stop.clone()).map_err(Failure::job)?;
     println!("{} simulated vehicles, at {SPEED} times the speed of life", args.vehicles);
     println!("results in {} (Ctrl-C ends the demo, the results stay)\n", args.data.display());
+    let copies = kafka::Copies::start(&broker, &args.data, stop.clone()).map_err(Failure::job)?;
     let reporter = Reporter::start(args.data.clone(), stop.clone(), limit);
-    let report = job(&args, &broker.address(), stop.clone());
+    let report = job(&args, &address, stop.clone());
     stop.store(true, Ordering::Relaxed);
     reporter.finish();
+    copies.finish();
     fleet.finish();
     let report = report?;
-    print_intake(&report.commit.intake);
+    print_summary(&report);
     let data = report.data.display();
     println!("\nwhat to try next:");
     println!(

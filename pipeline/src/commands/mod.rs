@@ -7,6 +7,8 @@ pub mod run;
 
 use crate::cli::Failure;
 use crate::config::{Config, ConfigError};
+use crate::runtime::JobReport;
+use drivetrain_schemas::control::BAD_DOCUMENT;
 use drivetrain_schemas::reading::{IntakeCounts, Origin};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,8 +39,21 @@ pub(crate) fn data_directory(argument: Option<PathBuf>, config: &Config) -> Resu
         .ok_or_else(|| Failure::usage("where to? Give --data DIR, or set `data` in the configuration's [job] section"))
 }
 
-/// The table `intake`, for a person.
-pub(crate) fn print_intake(intake: &BTreeMap<Arc<Origin>, IntakeCounts>) {
+/// What became of the input, for a person.
+pub(crate) fn print_summary(report: &JobReport) {
+    print_intake(&report.commit.intake);
+    let bad = report.commit.bad_documents;
+    if bad > 0 {
+        println!(
+            "{bad} control documents could not be used: drivetrain sql --data {} \"select origin, position, detail from \
+             rejects where reason = '{BAD_DOCUMENT}'\"",
+            report.data.display()
+        );
+    }
+}
+
+/// The table `intake`.
+fn print_intake(intake: &BTreeMap<Arc<Origin>, IntakeCounts>) {
     let mut total = IntakeCounts::default();
     println!(
         "{:<40} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8}",

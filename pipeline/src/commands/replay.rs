@@ -1,6 +1,6 @@
 //! `drivetrain replay`: files through the whole graph, in order, without a broker.
 
-use super::{data_directory, load, print_intake, stop_on_signals};
+use super::{data_directory, load, print_summary, stop_on_signals};
 use crate::cli::Failure;
 use crate::runtime::{JobOptions, Mode, run_job};
 use clap::Args;
@@ -24,7 +24,7 @@ pub struct ReplayArgs {
     /// Record time of records that have none.
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Repeat a recorded run: its `<data>/bindings/tickets.jsonl`.
+    /// Repeat a recorded run: its `<data>/bindings`, or one file of it.
     #[arg(long, value_name = "LOG")]
     bindings: Option<PathBuf>,
     /// Files or directories (sorted), or SOURCE=PATH where there are several sources.
@@ -48,7 +48,7 @@ pub fn replay(args: ReplayArgs) -> Result<(), Failure> {
     };
     let began = Instant::now();
     let report = run_job(options)?;
-    print_intake(&report.commit.intake);
+    print_summary(&report);
     let records: i64 = report.commit.intake.values().map(|c| c.records).sum();
     let seconds = began.elapsed().as_secs_f64();
     let rate = records as f64 / seconds.max(1e-9);

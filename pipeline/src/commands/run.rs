@@ -1,6 +1,6 @@
 //! `drivetrain run`: Kafka to Kafka and Parquet, until SIGTERM or Ctrl-C.
 
-use super::{data_directory, load, print_intake, stop_on_signals};
+use super::{data_directory, load, print_summary, stop_on_signals};
 use crate::cli::Failure;
 use crate::runtime::{JobOptions, Mode, run_job};
 use clap::Args;
@@ -37,6 +37,6 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         progress: false,
     };
     let report = run_job(options)?;
-    print_intake(&report.commit.intake);
+    print_summary(&report);
     Ok(())
 }

@@ -22,7 +22,8 @@ pub enum ConfigError {
 
 const PREFIX: &str = "DRIVETRAIN_";
 
-/// Reads a file and applies `DRIVETRAIN_SECTION__FIELD` from the environment.
+/// Reads a file and applies `DRIVETRAIN_SECTION__FIELD` from the environment; a property of librdkafka is written with
+/// underscores for its dots (`DRIVETRAIN_KAFKA__PROPERTIES__SASL_PASSWORD` is `sasl.password`).
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable {
@@ -49,9 +50,11 @@ pub fn parse(path: &str, text: &str, overrides: impl Iterator<Item = (String, St
     overrides.sort();
     let mut table: toml::Table = toml::from_str(text).map_err(|e| syntax(path, text, &e))?;
     for (name, value) in &overrides {
-        let keys: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
+        let mut keys: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
         // Properties are texts: a password of digits is no number (and is not quoted by an error about its type).
         let property = keys.starts_with(&["kafka".into(), "properties".into()]);
+        // Shells export no name with a dot, and no property of librdkafka has an underscore.
+        keys.iter_mut().skip(2).filter(|_| property).for_each(|key| *key = key.replace('_', "."));
         let quoted = (property && keys.len() > 2).then(|| text_of(value));
         set(&mut table, &keys, quoted.as_deref().unwrap_or(value))
             .map_err(|message| ConfigError::Environment { name: name.clone(), message })?;
@@ -98,7 +101,10 @@ fn discreet(message: &str) -> String {
 pub(super) fn meaning(path: &Path, message: String) -> ConfigError {
     let end = message.find(|c: char| !(c.is_ascii_alphanumeric() || "_.[]-".contains(c))).unwrap_or(message.len());
     let field = &message[..end];
-    let variable = format!("{PREFIX}{}", field.to_uppercase().replace('.', "__"));
+    let variable = match field.strip_prefix("kafka.properties.") {
+        Some(property) => format!("{PREFIX}KAFKA__PROPERTIES__{}", property.to_uppercase().replace('.', "_")),
+        None => format!("{PREFIX}{}", field.to_uppercase().replace('.', "__")),
+    };
     if field.contains('.') && std::env::var_os(&variable).is_some() {
         return ConfigError::Environment { name: variable, message };
     }
@@ -110,7 +116,15 @@ pub(super) fn meaning(path: &Path, message: String) -> ConfigError {
 fn line_of(text: &str, field: &str) -> Option<usize> {
     let document = toml::de::DeTable::parse(text).ok()?;
     let (mut table, mut found) = (document.get_ref(), None);
-    'fields: for key in field.split('.') {
+    let mut rest = field;
+    'fields: while !rest.is_empty() {
+        // A property's name has dots of its own.
+        if let Some((name, _)) = table.get_key_value(rest) {
+            found = Some(name.span().start);
+            break;
+        }
+        let (key, behind) = rest.split_once('.').unwrap_or((rest, ""));
+        rest = behind;
         let (key, indices) = key.split_once('[').map_or((key, ""), |(key, rest)| (key, rest));
         let Some((name, mut value)) = table.get_key_value(key) else { break };
         found = Some(name.span().start);
@@ -194,6 +208,13 @@ mod tests {
         let vars = [("DRIVETRAIN_JOB__WORKERS".to_string(), "3".to_string())];
         let config = parse("f.toml", "[job]\nname = \"a\"\n", vars.into_iter()).unwrap();
         assert_eq!((config.job.workers, config.job.name.as_str()), (Some(3), "a"));
+        for name in ["DRIVETRAIN_KAFKA__PROPERTIES__SASL_PASSWORD", "DRIVETRAIN_KAFKA__PROPERTIES__SASL.PASSWORD"] {
+            let config = parse("f.toml", "", [(name.to_string(), "12".to_string())].into_iter()).unwrap();
+            assert_eq!(
+                config.kafka.properties.into_iter().collect::<Vec<_>>(),
+                [("sasl.password".into(), "12".into())]
+            );
+        }
         let vars = [("DRIVETRAIN_JOB__WORKRES".to_string(), "3".to_string())];
         let error = parse("f.toml", "", vars.into_iter()).unwrap_err().to_string();
         assert!(error.contains("DRIVETRAIN_JOB__WORKRES") && error.contains("`workers`?"), "{error}");

@@ -1,7 +1,7 @@
 //! From what the file says to what the job needs, with every contradiction found before anything is written.
 
 use super::{Config, ConfigError, ReferenceSource, load};
-use crate::source::{EpochSettings, SourceConfig, SourceSpec};
+use crate::source::{EpochSettings, Pending, SourceConfig, SourceSpec};
 use drivetrain_operators::config::{KernelConfig, KernelInput};
 use drivetrain_operators::flow::sequence::StateOptions;
 use drivetrain_operators::score::ResolvedPolicy;
@@ -45,7 +45,6 @@ impl Resolved {
             return Err(meaning("no source is configured; add a [sources.<name>] section".into()));
         }
         let policy = config.policy.clone().unwrap_or_else(|| default_policy(&catalogue));
-        ResolvedPolicy::new(&policy, &catalogue).map_err(|e| meaning(format!("policy.{e}")))?;
         let intervals = sample_intervals(config).map_err(meaning)?;
         let kernels = KernelConfig::new(&KernelInput {
             time: &config.time,
@@ -57,14 +56,11 @@ impl Resolved {
             intervals: &intervals,
         })
         .map_err(|e| meaning(e.to_string()))?;
-        let epochs = config.epoch.resolve().map_err(|(field, reason)| meaning(format!("epoch.{field}: {reason}")))?;
-        if epochs.max_skew >= kernels.time.hot_horizon {
-            return Err(meaning(format!(
-                "epoch.max_skew ({}) must be less than time.hot_horizon ({}), or two topics of a vehicle make each other \
-                 late; lower the first or raise the second",
-                config.epoch.max_skew, config.time.hot_horizon
-            )));
-        }
+        ResolvedPolicy::new(&policy, &catalogue, &kernels.trip.harsh).map_err(|e| meaning(format!("policy.{e}")))?;
+        let every = parse_duration(&config.live.vehicle_state_every)
+            .map_err(|e| meaning(format!("live.vehicle_state_every: {e}")))?;
+        let every = config.live.vehicle_state.then_some(every);
+        let epochs = epochs(config, &kernels, every).map_err(meaning)?;
         let at = at.map(parse_rfc3339).transpose().map_err(|e| ConfigError::Argument(format!("--at: {e}")))?;
         let mut sources = Vec::new();
         let mut contexts = Vec::new();
@@ -79,13 +75,12 @@ impl Resolved {
             Decoder::new(&context, &catalogue).map_err(|e| meaning(e.to_string()))?;
             contexts.push(context);
         }
-        let every = parse_duration(&config.live.vehicle_state_every)
-            .map_err(|e| meaning(format!("live.vehicle_state_every: {e}")))?;
         config.history.validate().map_err(meaning)?;
-        let state_options = StateOptions {
-            every: config.live.vehicle_state.then_some(every),
-            readings: config.history.readings == KeepReadings::All,
-        };
+        // Where no broker is named, nobody reads the properties.
+        if !config.kafka.brokers.is_empty() {
+            config.kafka.check_properties().map_err(meaning)?;
+        }
+        let state_options = StateOptions { every, readings: config.history.readings == KeepReadings::All };
         Ok(Self {
             kernels: Arc::new(kernels),
             state_options,
@@ -104,6 +99,20 @@ impl Resolved {
         // They were built once in `new`, from the same contexts, so that none fails here.
         self.contexts.iter().filter_map(|context| Decoder::new(context, &self.catalogue).ok()).collect()
     }
+}
+
+/// `[epoch]`, and what it has to do with other sections.
+fn epochs(config: &Config, kernels: &KernelConfig, states: Option<i64>) -> Result<EpochSettings, String> {
+    let pending = Pending { quiet: kernels.time.quiet, vehicle_state_every: states.unwrap_or(0) };
+    let epochs = config.epoch.resolve(pending).map_err(|(field, reason)| format!("epoch.{field}: {reason}"))?;
+    if epochs.max_skew >= kernels.time.hot_horizon {
+        return Err(format!(
+            "epoch.max_skew ({}) must be less than time.hot_horizon ({}), or two topics of a vehicle make each other \
+             late; lower the first or raise the second",
+            config.epoch.max_skew, config.time.hot_horizon
+        ));
+    }
+    Ok(epochs)
 }
 
 /// `fleetflow`; for a catalogue without `g_force_long` the same without rules, so that its trips score 100.

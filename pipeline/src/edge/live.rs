@@ -4,10 +4,10 @@
 use super::rows::{anomaly_id, anomaly_row, driver_row, fleet_row, trip_row};
 use drivetrain_operators::facts::{AnomalyFact, VehicleFact};
 use drivetrain_operators::flow::relations::{DriverRow, FleetRow, TripRow};
+use drivetrain_operators::score;
 use drivetrain_schemas::catalogue::{Catalogue, SignalType};
 use drivetrain_schemas::document;
-use drivetrain_schemas::fixed::{div_round, to_f64};
-use drivetrain_schemas::policy::EventKind;
+use drivetrain_schemas::fixed::to_f64;
 use drivetrain_schemas::reading::NULL;
 use drivetrain_schemas::row::Row;
 use drivetrain_schemas::table::{Table, TableId};
@@ -17,15 +17,6 @@ use std::sync::{Arc, LazyLock};
 
 /// A key and its document.
 type Document = (Arc<str>, String);
-
-const KINDS: [EventKind; 6] = [
-    EventKind::HarshBraking,
-    EventKind::RapidAcceleration,
-    EventKind::HarshCornering,
-    EventKind::Speeding,
-    EventKind::Collision,
-    EventKind::Idling,
-];
 
 static TRIPS: LazyLock<Table> = LazyLock::new(|| Table::new(TableId::Trips, &Catalogue::default()));
 static DRIVERS: LazyLock<Table> = LazyLock::new(|| Table::new(TableId::DriverScores, &Catalogue::default()));
@@ -46,13 +37,12 @@ fn points(value: i64) -> Value {
 pub fn trip_document(trip: &TripRow) -> Document {
     let mut why = Value::Null;
     if let Some((policy, score)) = &trip.score {
-        let lost: i64 = score.penalties.iter().sum();
-        let rules = policy.rules.iter().zip(&score.penalties).map(|(rule, penalty)| {
+        let rules = score::why(policy, &trip.fact, score).into_iter().map(|part| {
             json!({
-                "kind": rule.kind.name(),
-                "count": drivetrain_operators::score::count(rule, &trip.fact.harsh),
-                "penalty": points(*penalty),
-                "share": if lost > 0 { to_f64(div_round(i128::from(*penalty) * 1_000_000, i128::from(lost)), 6) } else { 0.0 },
+                "kind": part.kind.name(),
+                "count": part.count,
+                "penalty": points(part.penalty),
+                "share": to_f64(i128::from(part.share), 6),
             })
         });
         why = json!({
@@ -72,9 +62,7 @@ pub fn driver_document(driver: &DriverRow) -> Document {
         .policy
         .rules
         .iter()
-        .map(|rule| rule.kind)
-        .filter(|kind| KINDS.contains(kind))
-        .map(|kind| json!({ "kind": kind.name(), "count": counts[kind as usize] }))
+        .map(|rule| json!({ "kind": rule.kind.name(), "count": counts[rule.kind as usize] }))
         .collect();
     let why = json!({
         "policy_id": &*driver.policy.policy_id,
@@ -96,8 +84,15 @@ pub fn anomaly_document(catalogue: &Catalogue, anomaly: &AnomalyFact) -> Documen
     (anomaly_id(catalogue, anomaly), document::document(&ANOMALIES, &anomaly_row(catalogue, anomaly)))
 }
 
-/// `status` is `on_trip` while a trip is open, else `idle`.
-pub fn vehicle_document(catalogue: &Catalogue, vehicle: &VehicleFact) -> Document {
+/// Each vehicle's document, in their order. `status` is `on_trip` while a trip is open, else `idle`.
+pub fn vehicle_documents(catalogue: &Catalogue, vehicles: &[VehicleFact]) -> impl Iterator<Item = Document> {
+    let signal = |path| catalogue.by_vss(path).map(usize::from);
+    let position = [signal("Vehicle.CurrentLocation.Latitude"), signal("Vehicle.CurrentLocation.Longitude")];
+    vehicles.iter().map(move |vehicle| vehicle_document(catalogue, position, vehicle))
+}
+
+/// `position`: the signals that hold latitude and longitude.
+fn vehicle_document(catalogue: &Catalogue, position: [Option<usize>; 2], vehicle: &VehicleFact) -> Document {
     let mut signals = Map::new();
     for (signal, value) in catalogue.signals.iter().zip(&vehicle.values) {
         let value = match signal.kind {
@@ -112,11 +107,10 @@ pub fn vehicle_document(catalogue: &Catalogue, vehicle: &VehicleFact) -> Documen
             signals.insert(signal.name.clone(), json!(&**text));
         }
     }
-    let position = |path| {
-        let index = catalogue.by_vss(path).map(usize::from)?;
-        let value = vehicle.values.get(index).filter(|v| **v != NULL)?;
-        Some(to_f64(i128::from(*value), catalogue.signals.get(index)?.decimals))
-    };
+    let [lat, lon] = position.map(|index| {
+        let value = vehicle.values.get(index?).filter(|v| **v != NULL)?;
+        Some(to_f64(i128::from(*value), catalogue.signals.get(index?)?.decimals))
+    });
     let fields = json!({
         "vehicle_id": &*vehicle.vehicle,
         "at": format_rfc3339(vehicle.at),
@@ -124,8 +118,8 @@ pub fn vehicle_document(catalogue: &Catalogue, vehicle: &VehicleFact) -> Documen
         "trip_id": vehicle.trip_id.as_deref(),
         "fleet_id": vehicle.fleet.as_deref(),
         "status": if vehicle.trip_id.is_some() { "on_trip" } else { "idle" },
-        "lat": position("Vehicle.CurrentLocation.Latitude"),
-        "lon": position("Vehicle.CurrentLocation.Longitude"),
+        "lat": lat,
+        "lon": lon,
         "signals": signals,
     });
     (vehicle.vehicle.clone(), fields.to_string())

@@ -3,8 +3,8 @@
 mod live;
 mod rows;
 
-pub use live::{anomaly_document, driver_document, fleet_document, trip_document, vehicle_document};
-pub use rows::{anomaly_row, driver_row, event_row, fleet_row, problem_row, trip_row, window_row};
+pub use live::{anomaly_document, driver_document, fleet_document, trip_document, vehicle_documents};
+pub use rows::{anomaly_row, driver_row, event_row, fleet_row, problem_row, quality_row, trip_row, window_row};
 
 use drivetrain_schemas::catalogue::Catalogue;
 

@@ -2,7 +2,7 @@
 
 use super::{decimals, name};
 use drivetrain_operators::edge::{mean, stddev};
-use drivetrain_operators::facts::{AnomalyFact, EventFact, WindowFact};
+use drivetrain_operators::facts::{AnomalyFact, EventFact, QualityFact, WindowFact};
 use drivetrain_operators::flow::relations::{DriverRow, FleetRow, Problem, Totals, TripRow};
 use drivetrain_schemas::catalogue::Catalogue;
 use drivetrain_schemas::fixed::div_round;
@@ -84,6 +84,24 @@ pub fn anomaly_row(catalogue: &Catalogue, a: &AnomalyFact) -> Row {
         Cell::fixed(i128::from(a.score), 3),
         Cell::fixed(i128::from(a.observed), d),
         Cell::maybe_fixed(a.expected.map(i128::from), d),
+    ]
+}
+
+/// Each share is one division of two exact counts; null where there is nothing to divide by.
+pub fn quality_row(catalogue: &Catalogue, q: &QualityFact) -> Row {
+    let share = |part: i64, whole: i64| if whole > 0 { Cell::float(part as f64 / whole as f64) } else { Cell::Null };
+    vec![
+        Cell::from(&q.vehicle),
+        Cell::from(name(catalogue, q.signal)),
+        Cell::Time(q.start),
+        q.expected.map_or(Cell::Null, Cell::Int),
+        Cell::Int(q.received),
+        Cell::Int(q.invalid),
+        Cell::Int(q.duplicates),
+        Cell::Int(q.late),
+        q.expected.map_or(Cell::Null, |expected| share(q.received.min(expected), expected)),
+        share(q.received, q.received + q.invalid),
+        share(q.received, q.received + q.late),
     ]
 }
 

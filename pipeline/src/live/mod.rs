@@ -8,6 +8,7 @@ mod tests;
 use drivetrain_schemas::table::Topic;
 use drivetrain_sinks::live::{Follower, read_latest};
 use drivetrain_sinks::progress::ProgressError;
+use drivetrain_sinks::progress::data::has_data;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ pub enum LiveError {
     UnknownTopic { name: String, hint: String, known: String },
     #[error("{}: there is no such data directory; --data names the one given to `drivetrain run`, `replay` or `demo`", .0.display())]
     NoData(PathBuf),
+    #[error("{}: no job has written here; --data names the directory given to `drivetrain run`, `replay` or `demo`", .0.display())]
+    NotData(PathBuf),
     #[error("{brokers} has no topic {topic}; `--topic-prefix` names the job's prefix, if it has one")]
     NoTopic { brokers: String, topic: String },
     #[error("{topic} has no key {key}")]
@@ -38,7 +41,7 @@ impl LiveError {
     /// 2: the command line is wrong; 1: reading failed or the key isn't there; 0: nobody reads any more.
     pub fn exit_code(&self) -> u8 {
         match self {
-            LiveError::UnknownTopic { .. } | LiveError::NoData(_) => 2,
+            LiveError::UnknownTopic { .. } | LiveError::NoData(_) | LiveError::NotData(_) => 2,
             LiveError::Closed => 0,
             _ => 1,
         }
@@ -93,42 +96,51 @@ pub fn run(args: &LiveArgs) -> Result<(), LiveError> {
 fn run_all(args: &LiveArgs) -> Result<(), LiveError> {
     let topic = topic(&args.topic)?;
     let mut out = io::BufWriter::new(io::stdout());
-    if let Some(brokers) = &args.brokers {
-        let mut reader = kafka::Reader::open(brokers, &format!("{}{}", args.topic_prefix, topic.name()))?;
-        let mut latest = BTreeMap::new();
-        reader.read_to_end(|key, value| keep(&mut latest, key, value))?;
-        show(&latest, topic, args.key.as_deref(), args.follow, &mut out)?;
+    match (&args.brokers, &args.data) {
+        (Some(brokers), _) => from_kafka(args, topic, brokers, &mut out),
+        (None, Some(data)) => from_files(args, topic, data, &mut out),
+        // The command line has one of them.
+        (None, None) => Ok(()),
+    }
+}
+
+fn from_kafka(args: &LiveArgs, topic: Topic, brokers: &str, out: &mut impl Write) -> Result<(), LiveError> {
+    let mut reader = kafka::Reader::open(brokers, &format!("{}{}", args.topic_prefix, topic.name()))?;
+    let mut latest = BTreeMap::new();
+    reader.read_to_end(|key, value| keep(&mut latest, key, value))?;
+    show(&latest, topic, args.key.as_deref(), args.follow, out)?;
+    if !args.follow {
+        return Ok(out.flush()?);
+    }
+    loop {
         out.flush()?;
-        if !args.follow {
-            return Ok(());
-        }
-        loop {
-            out.flush()?;
-            reader.wait(|key, value| change(args.key.as_deref(), key, value, &mut out))?;
-        }
-    } else if let Some(data) = &args.data {
-        if !data.is_dir() {
-            return Err(LiveError::NoData(data.clone()));
-        }
-        let mut follower = Follower::new(data, topic.name());
-        let mut latest = BTreeMap::new();
+        reader.wait(|key, value| change(args.key.as_deref(), key, value, out))?;
+    }
+}
+
+fn from_files(args: &LiveArgs, topic: Topic, data: &Path, out: &mut impl Write) -> Result<(), LiveError> {
+    if !data.is_dir() {
+        return Err(LiveError::NoData(data.to_path_buf()));
+    }
+    if !has_data(data) {
+        return Err(LiveError::NotData(data.to_path_buf()));
+    }
+    let mut follower = Follower::new(data, topic.name());
+    let mut latest = BTreeMap::new();
+    for record in follower.poll().map_err(|e| unreadable(data, &e))? {
+        keep(&mut latest, record.key, record.value)?;
+    }
+    show(&latest, topic, args.key.as_deref(), args.follow, out)?;
+    if !args.follow {
+        return Ok(out.flush()?);
+    }
+    loop {
+        out.flush()?;
+        pause();
         for record in follower.poll().map_err(|e| unreadable(data, &e))? {
-            keep(&mut latest, record.key, record.value)?;
-        }
-        show(&latest, topic, args.key.as_deref(), args.follow, &mut out)?;
-        out.flush()?;
-        if !args.follow {
-            return Ok(());
-        }
-        loop {
-            out.flush()?;
-            pause();
-            for record in follower.poll().map_err(|e| unreadable(data, &e))? {
-                change(args.key.as_deref(), record.key, record.value, &mut out)?;
-            }
+            change(args.key.as_deref(), record.key, record.value, out)?;
         }
     }
-    Ok(out.flush()?)
 }
 
 /// The newest committed value of each key of a topic of a job without Kafka; empty when nothing was written to it.

@@ -35,7 +35,7 @@ fn directory(lines: &str) -> tempfile::TempDir {
     use drivetrain_sinks::progress::local::LocalLog;
     use drivetrain_sinks::progress::{ProgressLog, ProgressRecord};
     let dir = tempfile::tempdir().unwrap();
-    let ticket = Ticket { epoch: 5, wall: 0, bindings: vec![], control: vec![], idle: vec![], end: false };
+    let ticket = Ticket { epoch: 5, ..Ticket::default() };
     let mut log = LocalLog::open(dir.path()).unwrap();
     log.append(&ProgressRecord { committed_epoch: 5, epochs: vec![ticket], ..ProgressRecord::default() }).unwrap();
     log.sync().unwrap();

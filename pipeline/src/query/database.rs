@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Memory for sorts, joins and aggregates before they spill to disk.
-const MEMORY: usize = 2 << 30;
+pub(super) const MEMORY: usize = 2 << 30;
 /// The long form of `readings`.
 pub(super) const TELEMETRY: &str = "vehicle_telemetry";
 

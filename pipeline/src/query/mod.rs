@@ -19,6 +19,8 @@ pub use output::{Format, write, write_file};
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
+use datafusion::sql::sqlparser::parser::ParserError;
+use drivetrain_sinks::progress::data::has_data;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -30,6 +32,8 @@ pub enum QueryError {
     Usage(String),
     #[error("{}: there is no such data directory; --data names the one given to `drivetrain run`, `replay` or `demo`", .0.display())]
     NoData(PathBuf),
+    #[error("{}: no job has written here; --data names the directory given to `drivetrain run`, `replay` or `demo`", .0.display())]
+    NotData(PathBuf),
     #[error("there is no table {name}{hint}\ntables: {known}")]
     UnknownTable { name: String, hint: String, known: String },
     #[error("{}: {message}", path.display())]
@@ -51,7 +55,7 @@ impl QueryError {
     /// 2: the command line is wrong; 1: the query failed; 0: nobody reads the output any more.
     pub fn exit_code(&self) -> u8 {
         match self {
-            QueryError::Usage(_) | QueryError::NoData(_) => 2,
+            QueryError::Usage(_) | QueryError::NoData(_) | QueryError::NotData(_) => 2,
             QueryError::Closed => 0,
             _ => 1,
         }
@@ -61,7 +65,27 @@ impl QueryError {
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
         // Context is for developers; the first line of the root says it to a person.
-        QueryError::Failed(error.find_root().strip_backtrace().replace("datafusion.public.", ""))
+        let text = match error.find_root() {
+            DataFusionError::SQL(problem, _) => syntax(problem),
+            DataFusionError::ResourcesExhausted(_) => format!(
+                "the query needs more than its {} GiB of memory (sorts and GROUP BY go to disk beyond that, joins and \
+                 count(distinct …) do not); instead of count(distinct (a, b)) beside other columns write select \
+                 count(*) from (select distinct a, b from …)",
+                database::MEMORY >> 30
+            ),
+            root => root.strip_backtrace().replace("datafusion.public.", ""),
+        };
+        QueryError::Failed(text)
+    }
+}
+
+/// What the parser says, with the place where it stands.
+fn syntax(problem: &ParserError) -> String {
+    match problem {
+        ParserError::TokenizerError(text) | ParserError::ParserError(text) => {
+            format!("the query can't be read: {text}")
+        }
+        ParserError::RecursionLimitExceeded => "the query can't be read: it is nested too deeply".into(),
     }
 }
 
@@ -140,6 +164,9 @@ fn run_all(args: &SqlArgs) -> Result<(), QueryError> {
     }
     if !args.data.is_dir() {
         return Err(QueryError::NoData(args.data.clone()));
+    }
+    if !has_data(&args.data) {
+        return Err(QueryError::NotData(args.data.clone()));
     }
     let source = Source {
         as_of: args.as_of.as_deref().map(|text| epochs::resolve(&args.data, text)).transpose()?,

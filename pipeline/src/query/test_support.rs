@@ -91,7 +91,8 @@ impl Directory {
             "generation": 1, "committed_epoch": history_epoch + 1, "history_epoch": history_epoch, "files": self.files,
         });
         let line = drivetrain_sinks::progress::lines::line(&line.to_string());
-        std::fs::write(self.dir.path().join("manifest.jsonl"), line).unwrap();
+        std::fs::create_dir_all(self.dir.path().join("manifest")).unwrap();
+        std::fs::write(self.dir.path().join("manifest/g1.jsonl"), line).unwrap();
     }
 
     pub(crate) fn open(&self, as_of: Option<i64>) -> Database {

@@ -223,7 +223,7 @@ fn a_time_is_turned_into_its_epoch() {
     assert_eq!(epochs::resolve(path, "17").unwrap(), 17);
     std::fs::create_dir_all(path.join("bindings")).unwrap();
     let lines: String = (1..=3).map(|e| format!("{{\"epoch\":{e},\"wall\":{}}}\n", T0 + e * 20_000)).collect();
-    std::fs::write(path.join("bindings/tickets.jsonl"), lines).unwrap();
+    std::fs::write(path.join("bindings/g1.jsonl"), lines).unwrap();
     assert_eq!(epochs::resolve(path, "2026-05-01T08:00:00.04Z").unwrap(), 2);
     assert_eq!(epochs::resolve(path, "2026-05-01T10:00:00.05+02:00").unwrap(), 2);
     assert_eq!(epochs::resolve(path, "2027-01-01T00:00:00Z").unwrap(), 3);

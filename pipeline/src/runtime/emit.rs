@@ -28,6 +28,9 @@ pub struct Emit {
     pub sender: crossbeam_channel::Sender<Message>,
     pub catalogue: Arc<Catalogue>,
     pub kernels: Arc<KernelConfig>,
+    /// Epochs up to this one were dealt with before a restart: what stands there is state that was fed in again, and goes
+    /// nowhere. -1 without a restart.
+    pub after: i64,
 }
 
 /// A sink says nothing downstream; its output only bears the frontier.
@@ -50,6 +53,9 @@ impl Emit {
 
     fn send_results(&self, results: Results, send: &mut dyn FnMut(Output)) {
         let catalogue = &self.catalogue;
+        if let Some(problem) = results.problem {
+            drop(self.sender.send(Message::Failed(problem)));
+        }
         for (batch, diff) in results.readings {
             send(Output::Readings { batch, diff });
         }
@@ -68,7 +74,7 @@ impl Emit {
         let open = results.anomalies.iter().filter(|(a, _)| a.ended_at.is_none());
         let open = open.map(|(a, diff)| with(edge::anomaly_document(catalogue, a), *diff)).collect();
         upserts(open, Topic::AnomaliesActive, send);
-        let states = results.states.iter().map(|s| with(edge::vehicle_document(catalogue, s), 1)).collect();
+        let states = edge::vehicle_documents(catalogue, &results.states).map(|document| with(document, 1)).collect();
         upserts(states, Topic::VehicleState, send);
         if !results.late.is_empty() {
             send(Output::Late { late: results.late });
@@ -140,7 +146,7 @@ impl Emit {
         logic: impl Fn(&[(D, isize)], &mut dyn FnMut(Output)) + 'static,
     ) {
         let mut waiting: Waiting<D> = BTreeMap::new();
-        let sender = self.sender.clone();
+        let (sender, after) = (self.sender.clone(), self.after);
         let name = format!("to {name}");
         let done = collection.inner.unary_frontier::<Nothing, _, _, _>(Pipeline, &name, move |_, _| {
             move |(input, frontier), _output| {
@@ -156,7 +162,7 @@ impl Emit {
                     }
                     let (time, (_capability, mut changes)) = entry.remove_entry();
                     differential_dataflow::consolidation::consolidate(&mut changes);
-                    if !changes.is_empty() {
+                    if !changes.is_empty() && time as i64 > after {
                         logic(&changes, &mut |output| {
                             drop(sender.send(Message::Output { epoch: time as i64, output }));
                         });

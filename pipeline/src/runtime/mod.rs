@@ -11,24 +11,30 @@
 
 mod bar;
 pub mod emit;
+mod restore;
 pub mod source_operator;
 mod start;
 
 use crate::cli::Failure;
 use crate::config::{Config, Resolved};
-use crate::graph::{self, Plan};
+use crate::graph::{self, Plan, Restart};
 use crate::source::{self, ToWorker};
 use bar::Bar;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use drivetrain_operators::flow::Time;
+use drivetrain_operators::flow::keep::{Keep, Restored};
+use drivetrain_schemas::control::ControlChange;
+use drivetrain_sinks::checkpoint::Part;
 use drivetrain_sinks::commit::{CommitError, Summary};
 use drivetrain_sinks::kafka::KafkaError;
 use drivetrain_sinks::message::Message;
 use drivetrain_sinks::outlet::OutletError;
 use drivetrain_sinks::progress::data::DataError;
+use drivetrain_sinks::recovery::RecoveryError;
 use emit::Emit;
 use source_operator::Feed;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,7 +43,7 @@ use timely::dataflow::operators::probe;
 use timely::worker::Worker;
 
 /// Messages that may wait for a worker. A chunk is at most 1,024 records, so that this bounds memory.
-const WORKER_QUEUE: usize = 64;
+const WORKER_QUEUE: usize = 16;
 /// How long a worker with nothing to do sleeps at most.
 const PARK: Duration = Duration::from_millis(2);
 
@@ -54,6 +60,8 @@ pub enum JobError {
     Data(#[from] DataError),
     #[error("{0}")]
     Outlet(#[from] OutletError),
+    #[error("{0}")]
+    Recovery(#[from] RecoveryError),
     /// Before anything was written.
     #[error("kafka at {brokers}: {error}{}", hint(error))]
     Kafka { brokers: String, error: KafkaError },
@@ -73,6 +81,7 @@ impl From<JobError> for Failure {
             JobError::Source(e) => e.is_usage(),
             JobError::Commit(e) => matches!(e, CommitError::Data(_)),
             JobError::Data(_) => true,
+            JobError::Recovery(e) => e.is_usage(),
             JobError::Worker(_) | JobError::Outlet(_) | JobError::Kafka { .. } => false,
         };
         if usage { Failure::usage(error) } else { Failure::job(error) }
@@ -127,11 +136,14 @@ pub fn run_job(options: JobOptions) -> Result<JobReport, JobError> {
     }
     // What the user can have got wrong is looked at before anything is written.
     let prepared = start::prepare(&options, &resolved)?;
-    let committer = start::committer(&options, &resolved, workers)?;
+    let start::Begun { committer, restored, resumed } = start::begin(&options, &resolved, workers)?;
+    let after = resumed.as_ref().map_or(-1, |r| r.next_epoch - 1);
+    let recalled = resumed.as_ref().map_or_else(Vec::new, |r| r.control.clone());
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded::<ToWorker>(WORKER_QUEUE)).unzip();
-    let source = start::source(prepared, options.stop.clone(), &committer, senders)?;
+    let source = start::source(prepared, resumed, options.stop.clone(), &committer, senders)?;
     let bar = Bar::start(&options, source.progress.clone());
-    let worked = work(&resolved, receivers, &committer.sender(), workers);
+    let begin = Begin { receivers, restored, recalled, after };
+    let worked = work(&resolved, begin, &committer.sender(), workers);
     // Workers end when the source has; if they failed, the source finds its channels closed.
     let read = source.join();
     bar.finish();
@@ -151,34 +163,46 @@ pub fn run_job(options: JobOptions) -> Result<JobReport, JobError> {
     }
 }
 
-/// Runs the workers until their input has ended and everything has been said.
-fn work(
-    resolved: &Resolved,
+/// What the workers begin with.
+struct Begin {
+    /// By worker, as `restored`.
     receivers: Vec<Receiver<ToWorker>>,
-    sender: &Sender<Message>,
-    workers: usize,
-) -> Result<(), String> {
+    restored: Vec<Restored>,
+    /// The control documents known at the checkpoint.
+    recalled: Vec<ControlChange>,
+    /// The checkpoint's epoch; -1 without one.
+    after: i64,
+}
+
+/// Runs the workers until their input has ended and everything has been said.
+fn work(resolved: &Resolved, begin: Begin, sender: &Sender<Message>, workers: usize) -> Result<(), String> {
+    let Begin { receivers, restored, mut recalled, after } = begin;
+    let keeps = resolved.epochs.checkpoint_every.is_some();
     let plan = Plan {
         catalogue: resolved.catalogue.clone(),
         kernels: resolved.kernels.clone(),
         options: resolved.state_options,
         policy: resolved.policy.clone(),
     };
-    let feeds: Vec<Option<Feed>> = receivers
+    let feeds: Vec<Option<(Feed, Restored)>> = receivers
         .into_iter()
+        .zip(restored)
         .enumerate()
-        .map(|(worker, receiver)| {
-            Some(Feed {
+        .map(|(worker, (receiver, restored))| {
+            let feed = Feed {
                 receiver,
                 decoders: resolved.decoders(),
                 worker: worker as u64,
                 workers: workers as u64,
                 width: resolved.catalogue.width(),
-            })
+                // The first worker's, as all control changes are.
+                recalled: std::mem::take(&mut recalled),
+            };
+            Some((feed, restored))
         })
         .collect();
     let feeds = Mutex::new(feeds);
-    let emit = Emit { sender: sender.clone(), catalogue: plan.catalogue.clone(), kernels: plan.kernels.clone() };
+    let emit = Emit { sender: sender.clone(), catalogue: plan.catalogue.clone(), kernels: plan.kernels.clone(), after };
     let emit = Mutex::new(emit);
     let communication = match workers {
         1 => timely::CommunicationConfig::Thread,
@@ -193,14 +217,28 @@ fn work(
         let index = worker.index();
         let feed = feeds.lock().ok().and_then(|mut feeds| feeds.get_mut(index).and_then(Option::take));
         let emit = emit.lock().ok().map(|emit| emit.clone());
-        if let (Some(feed), Some(emit)) = (feed, emit) {
+        if let (Some((feed, restored)), Some(emit)) = (feed, emit) {
             let sender = emit.sender.clone();
-            let finished = graph::build(worker, &plan, feed, emit);
+            let mut restart = Restart { restored, keep: keeps.then(|| keep(index, sender.clone())) };
+            let finished = graph::build(worker, &plan, feed, emit, &mut restart);
+            if let Some(problem) = restart.restored.problem() {
+                let problem = format!("the checkpoint cannot be read: {problem}");
+                drop(sender.send(Message::Failed(problem)));
+            }
             drive(worker, &finished, &sender);
         }
     })?;
     let failed = guards.join().into_iter().find_map(Result::err);
     failed.map_or(Ok(()), Err)
+}
+
+/// Sends what the operators of a worker keep to the committer.
+fn keep(worker: usize, sender: Sender<Message>) -> Keep {
+    Rc::new(move |epoch, operator, records| {
+        let part = Part { operator: operator.to_string(), worker, records };
+        // The committer is gone only when it has failed; its error is reported by whoever joins it.
+        drop(sender.send(Message::Part { epoch: epoch as i64, part }));
+    })
 }
 
 /// Steps a worker and tells the committer which epochs it has finished.

@@ -37,6 +37,8 @@ pub struct Feed {
     pub workers: u64,
     /// Signals in the catalogue.
     pub width: usize,
+    /// After a restart: the control documents that were known at the checkpoint. They come in epoch 0, before all others.
+    pub recalled: Vec<ControlChange>,
 }
 
 /// What became of records: counts of an origin, and those that could not be used.
@@ -71,15 +73,19 @@ pub fn source<'scope>(scope: Scope<'scope, Time>, feed: Feed) -> Input<'scope> {
     let activator = scope.activator_for(builder.operator_info().address);
     builder.build(move |capabilities| {
         let mut capabilities: Option<Vec<Capability<Time>>> = Some(capabilities);
-        let Feed { receiver, mut decoders, worker, workers, width } = feed;
+        let Feed { receiver, mut decoders, worker, workers, width, mut recalled } = feed;
         move |_frontiers| {
             let (mut batches, mut payloads) = (batches.activate(), payloads.activate());
             let (mut control, mut clocks) = (control.activate(), clocks.activate());
             let (mut epochs, mut intake) = (epochs.activate(), intake.activate());
+            if let Some(held) = capabilities.as_ref().filter(|_| !recalled.is_empty()) {
+                control.session(&held[2]).give_iterator(std::mem::take(&mut recalled).into_iter());
+            }
             for _ in 0..BURST {
                 let Some(held) = capabilities.as_mut() else { return };
                 match receiver.try_recv() {
-                    Ok(ToWorker::Chunk { chunk, .. }) => {
+                    Ok(ToWorker::Chunk { epoch, chunk }) => {
+                        advance(held, epoch);
                         let Some(decoder) = decoders.get_mut(usize::from(chunk.source)) else { continue };
                         let decoded = decode(decoder, &chunk, workers, width);
                         batches.session(&held[0]).give_iterator(decoded.routed.into_iter());
@@ -90,15 +96,17 @@ pub fn source<'scope>(scope: Scope<'scope, Time>, feed: Feed) -> Input<'scope> {
                         let counts = vec![(chunk.origin, decoded.counts)];
                         intake.session(&held[5]).give(Intake { counts, rejects: decoded.rejects });
                     }
-                    Ok(ToWorker::Control { changes, rejects, .. }) => {
+                    Ok(ToWorker::Control { epoch, changes, rejects }) => {
+                        advance(held, epoch);
                         if worker == 0 {
                             control.session(&held[2]).give_iterator(changes.into_iter());
                             intake.session(&held[5]).give(Intake { counts: Vec::new(), rejects });
                         }
                     }
-                    Ok(ToWorker::Epoch { epoch, wall, idle, flush, end }) => {
-                        epochs.session(&held[4]).give(Mark::Epoch { wall, idle, flush, end });
-                        held.iter_mut().for_each(|c| c.downgrade(&(epoch as Time + 1)));
+                    Ok(ToWorker::Epoch { epoch, wall, idle, flush, end, checkpoint }) => {
+                        advance(held, epoch);
+                        epochs.session(&held[4]).give(Mark::Epoch { wall, idle, flush, end, checkpoint });
+                        advance(held, epoch + 1);
                     }
                     Err(TryRecvError::Empty) => {
                         activator.activate_after(NAP);
@@ -123,6 +131,11 @@ pub fn source<'scope>(scope: Scope<'scope, Time>, feed: Feed) -> Input<'scope> {
     }
 }
 
+/// Lets go of the epochs before this one: after a restart the first is not 0.
+fn advance(held: &mut [Capability<Time>], epoch: i64) {
+    held.iter_mut().filter(|c| *c.time() < epoch as Time).for_each(|c| c.downgrade(&(epoch as Time)));
+}
+
 /// What a chunk came to.
 struct Decoded {
     routed: Vec<Routed>,
@@ -133,8 +146,10 @@ struct Decoded {
 }
 
 fn decode(decoder: &mut Decoder, chunk: &Chunk, workers: u64, width: usize) -> Decoded {
+    // Vehicles fall to the workers about evenly.
+    let share = if workers > 1 { chunk.len() / workers as usize * 9 / 8 + 8 } else { chunk.len() };
     let mut router = Router {
-        batches: (0..workers).map(|_| ReadingBatch::new(chunk.origin.clone(), width)).collect(),
+        batches: (0..workers).map(|_| ReadingBatch::with_capacity(chunk.origin.clone(), width, share)).collect(),
         last: None,
         payloads: Vec::new(),
         rejects: Vec::new(),

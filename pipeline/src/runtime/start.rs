@@ -1,21 +1,24 @@
 //! The beginning of a job: input looked at first, then the data directory claimed, then the threads.
 
+use super::restore::restore;
 use super::{JobError, JobOptions, Mode};
 use crate::clock::wall_micros;
 use crate::config::Resolved;
 use crate::source::{
-    self, EpochSettings, Input, Job, KafkaSettings, Outlet, Peek, Plan, Progress, Reference, SourceError,
+    self, EpochSettings, Input, Job, KafkaSettings, Outlet, Peek, Plan, Progress, Reference, Resume, SourceError,
     SourceSummary, StartAt, ToWorker,
 };
 use crossbeam_channel::Sender;
+use drivetrain_operators::flow::keep::Restored;
 use drivetrain_schemas::decode::{Decoder, Record};
 use drivetrain_schemas::mapping::Layout;
 use drivetrain_sinks::commit::{Committer, CommitterConfig, CommitterHandle};
 use drivetrain_sinks::kafka::{self, TransactionalSink};
 use drivetrain_sinks::live::LocalOutlet;
+use drivetrain_sinks::message::Ticket;
 use drivetrain_sinks::outlet;
-use drivetrain_sinks::progress::data::{DataDir, DataError};
-use drivetrain_sinks::progress::{ProgressEntry, local};
+use drivetrain_sinks::progress::data::{DataDir, DataError, Held};
+use drivetrain_sinks::recovery::{self, Identity, RecoveryError, Resumed, Start};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -120,22 +123,28 @@ fn kafka_settings(options: &JobOptions) -> Result<KafkaSettings, JobError> {
     Ok(settings)
 }
 
-/// Claims the data directory (and the job's topics), and starts the committer.
-pub(super) fn committer(
-    options: &JobOptions,
-    resolved: &Resolved,
-    workers: usize,
-) -> Result<CommitterHandle, JobError> {
+/// What a job begins with.
+pub(super) struct Begun {
+    pub(super) committer: CommitterHandle,
+    /// By worker.
+    pub(super) restored: Vec<Restored>,
+    /// Where the job goes on; None: at its beginning.
+    pub(super) resumed: Option<Resumed>,
+}
+
+/// Claims the data directory (and the job's topics), finds where an earlier run has come to, and starts the committer.
+pub(super) fn begin(options: &JobOptions, resolved: &Resolved, workers: usize) -> Result<Begun, JobError> {
     let job = &options.config.job.name;
-    let data = DataDir::lock(&options.data, job, wall_micros())?;
+    // With Kafka an instance that hangs is overtaken: the broker lets it commit nothing more.
+    let held = if matches!(options.mode, Mode::Run) && !options.fresh { Held::TakeOver } else { Held::Refuse };
+    let data = DataDir::lock(&options.data, job, wall_micros(), held)?;
     if options.fresh {
         let deleted = data.fresh()?;
         if !deleted.is_empty() && !matches!(options.mode, Mode::Local) {
             eprintln!("--fresh: deleted in {}: {}", options.data.display(), deleted.join(", "));
         }
     }
-    let mut generation = data.next_generation(job).map_err(|e| of_its_own_job(e, &options.data))?;
-    let outlet: Box<dyn outlet::Outlet> = match options.mode {
+    let mut outlet: Box<dyn outlet::Outlet> = match options.mode {
         Mode::Run => {
             let config = &options.config.kafka;
             let failed = |error| JobError::Kafka { brokers: config.brokers.clone(), error };
@@ -146,45 +155,57 @@ pub(super) fn committer(
                 }
             }
             kafka::ensure_topics(config, job).map_err(failed)?;
-            let entries = kafka::read_progress(config, job).map_err(failed)?;
-            let (next, progress) = drivetrain_sinks::progress::next_generation(&entries);
-            if progress {
-                let place = format!("topic {}", kafka::progress_topic(config, job));
-                return Err(DataError::HasProgress { place, job: job.clone() }.into());
-            }
-            generation = generation.max(next);
             Box::new(TransactionalSink::connect(config, job).map_err(failed)?)
         }
         Mode::Local | Mode::Replay { .. } => Box::new(LocalOutlet::open(&data)?),
     };
-    save_catalogue(options)?;
-    warn_of_record_time(options);
-    let config = CommitterConfig {
-        data,
-        generation,
+    let identity = Identity {
         job: job.clone(),
         config_hash: resolved.hash.clone(),
         version: env!("CARGO_PKG_VERSION").to_string(),
+    };
+    let (generation, mut resumed) = match recovery::start(&data, outlet.as_mut(), &identity)? {
+        Start::New { generation } => (generation, None),
+        Start::Resumed(resumed) => (resumed.generation, Some(*resumed)),
+        Start::Finished { job, .. } => return Err(DataError::HasProgress { place: place(options), job }.into()),
+    };
+    let checkpoint = resumed.as_ref().and_then(|r| r.checkpoint.as_ref());
+    let restored = restore(data.path(), checkpoint, workers).map_err(RecoveryError::from)?;
+    save_catalogue(options)?;
+    warn_of_record_time(options);
+    let Identity { job, config_hash, version } = identity;
+    let config = CommitterConfig {
+        data,
+        generation,
+        job,
+        config_hash,
+        version,
         workers,
         catalogue: resolved.catalogue.clone(),
         history: options.config.history.clone(),
+        resume: resumed.as_mut().map(|r| std::mem::take(&mut r.committer)),
     };
-    Ok(Committer::start(config, outlet)?)
+    Ok(Begun { committer: Committer::start(config, outlet)?, restored, resumed })
 }
 
-/// Names the job that has left the progress, which need not be the one that starts now.
-fn of_its_own_job(error: DataError, data: &Path) -> DataError {
-    let DataError::HasProgress { place, job } = error else { return error };
-    let entries = local::read_all(data).unwrap_or_default();
-    let earlier = entries
-        .into_iter()
-        .rev()
-        .map(|entry| match entry {
-            ProgressEntry::Claim(claim) => claim.job,
-            ProgressEntry::Commit(record) => record.job,
-        })
-        .next();
-    DataError::HasProgress { place, job: earlier.unwrap_or(job) }
+/// Where the job's progress stands, for a message.
+fn place(options: &JobOptions) -> String {
+    match options.mode {
+        Mode::Run => format!("topic {}", kafka::progress_topic(&options.config.kafka, &options.config.job.name)),
+        Mode::Local | Mode::Replay { .. } => options.data.display().to_string(),
+    }
+}
+
+/// What the source repeats, and where it begins: the epochs after the checkpoint up to the last committed one come first.
+/// Without a checkpoint they begin with epoch 0, which has where the partitions began.
+fn go_on(resumed: Resumed, plan: &mut Plan) -> Option<Resume> {
+    let Resumed { checkpoint, tickets, next_epoch, positions, control, idle, wall, .. } = resumed;
+    // A recorded run that is repeated goes on where it was cut off.
+    let rest = plan.tickets.drain(..).filter(|t| t.epoch >= next_epoch + tickets.len() as i64);
+    let rest: Vec<Ticket> = rest.collect();
+    let go_on = plan.go_on || rest.is_empty();
+    *plan = Plan { tickets: tickets.into_iter().chain(rest).collect(), go_on };
+    checkpoint.map(|_| Resume { next_epoch, bindings: positions, control, idle, wall })
 }
 
 /// `drivetrain sql` finds the signals' types here before there is a file of readings.
@@ -208,12 +229,14 @@ impl Reading {
 
 /// Starts the source thread.
 pub(super) fn source(
-    prepared: Prepared,
+    mut prepared: Prepared,
+    resumed: Option<Resumed>,
     stop: Arc<AtomicBool>,
     committer: &CommitterHandle,
     workers: Vec<Sender<ToWorker>>,
 ) -> Result<Reading, JobError> {
     let progress = Arc::new(Progress::default());
+    let resume = resumed.and_then(|r| go_on(r, &mut prepared.plan));
     let job = Job {
         sources: prepared.sources,
         input: prepared.input,
@@ -221,7 +244,7 @@ pub(super) fn source(
         epochs: prepared.epochs,
         max_record: prepared.max_record,
         mode: prepared.mode,
-        resume: None,
+        resume,
         plan: prepared.plan,
         peeks: prepared.peeks,
         wall: Box::new(wall_micros),

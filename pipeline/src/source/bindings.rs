@@ -1,6 +1,7 @@
 //! Recorded bindings: the epochs of a past run, to be handed out again exactly.
 
 use super::error::SourceError;
+use drivetrain_sinks::manifest;
 use drivetrain_sinks::message::Ticket;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -15,17 +16,37 @@ pub struct Plan {
     pub go_on: bool,
 }
 
-/// Reads bindings as the committer archives them: one ticket a line, as JSON.
+/// Reads bindings as the committer archives them: one ticket a line, as JSON. `path` is one such file, or the directory
+/// `<data>/bindings` with one file a generation, of which the highest one's tickets count.
 ///
 /// # Errors
 /// [`SourceError::Missing`], [`SourceError::Unreadable`], and [`SourceError::Bindings`] for a line that is no ticket or
 /// an epoch that is missing.
 pub fn read_bindings(path: &Path) -> Result<Vec<Ticket>, SourceError> {
+    let tickets = if path.is_dir() {
+        let tickets = manifest::bindings(path)
+            .map_err(|e| SourceError::Unreadable { path: e.path, reason: e.source.to_string() })?;
+        tickets.into_values().enumerate().map(|(i, ticket)| (i + 1, ticket)).collect()
+    } else {
+        read_file(path)?
+    };
+    let pairs = tickets.iter().zip(tickets.iter().skip(1));
+    for ((_, before), (line, ticket)) in pairs {
+        if ticket.epoch != before.epoch + 1 {
+            let reason = format!("epoch {} follows epoch {}: one is missing", ticket.epoch, before.epoch);
+            return Err(SourceError::Bindings { path: path.to_path_buf(), line: *line, reason });
+        }
+    }
+    Ok(tickets.into_iter().map(|(_, ticket)| ticket).collect())
+}
+
+/// The tickets of one file with their lines.
+fn read_file(path: &Path) -> Result<Vec<(usize, Ticket)>, SourceError> {
     let unreadable = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => SourceError::Missing { path: path.to_path_buf() },
         _ => SourceError::Unreadable { path: path.to_path_buf(), reason: e.to_string() },
     };
-    let mut tickets: Vec<Ticket> = Vec::new();
+    let mut tickets = Vec::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
     for (i, line) in BufReader::new(file).lines().enumerate() {
         let line = line.map_err(unreadable)?;
@@ -34,12 +55,7 @@ pub fn read_bindings(path: &Path) -> Result<Vec<Ticket>, SourceError> {
         }
         let error = |reason| SourceError::Bindings { path: path.to_path_buf(), line: i + 1, reason };
         let ticket: Ticket = serde_json::from_str(&line).map_err(|e| error(format!("not a ticket: {e}")))?;
-        if let Some(before) = tickets.last().map(|t| t.epoch)
-            && ticket.epoch != before + 1
-        {
-            return Err(error(format!("epoch {} follows epoch {before}: one is missing", ticket.epoch)));
-        }
-        tickets.push(ticket);
+        tickets.push((i + 1, ticket));
     }
     Ok(tickets)
 }

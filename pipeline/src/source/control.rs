@@ -14,7 +14,7 @@
 use super::chunk::Chunk;
 use super::error::SourceError;
 use super::feed::{Fed, Feed};
-use drivetrain_schemas::control::{ControlChange, ControlKind, Document};
+use drivetrain_schemas::control::{BAD_DOCUMENT, ControlChange, ControlKind, Document};
 use drivetrain_schemas::decode::{Body, Record};
 use drivetrain_schemas::reading::{NULL, Origin, Reject};
 use std::collections::BTreeMap;
@@ -212,7 +212,7 @@ fn reject(record: &Record<'_>, payload: &[u8], detail: String) -> Reject {
         origin: record.origin.clone(),
         position: record.position,
         record_time: record.timestamp.unwrap_or(NULL),
-        reason: "bad_document".into(),
+        reason: BAD_DOCUMENT.into(),
         detail,
         payload: Some(payload.to_vec()),
     }

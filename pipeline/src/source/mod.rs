@@ -37,7 +37,7 @@ pub use head::head;
 pub use kafka::{KafkaSettings, StartAt};
 pub use outlet::{Outlet, ToWorker};
 pub use run::{Input, Job, Resume, SourceSummary, start};
-pub use ticker::{EpochConfig, EpochSettings, Mode};
+pub use ticker::{EpochConfig, EpochSettings, Mode, Pending};
 
 #[cfg(test)]
 mod tests;

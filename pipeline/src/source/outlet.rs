@@ -27,6 +27,8 @@ pub enum ToWorker {
         flush: bool,
         /// The input has ended: everything closes.
         end: bool,
+        /// The state after this epoch is a checkpoint.
+        checkpoint: bool,
     },
 }
 
@@ -71,10 +73,11 @@ impl Turns {
         self.send(0, ToWorker::Control { epoch, changes, rejects })
     }
 
-    pub(crate) fn close(&self, ticket: Ticket, flush: bool) -> Result<(), SourceError> {
+    pub(crate) fn close(&self, ticket: Ticket) -> Result<(), SourceError> {
         for worker in 0..self.outlet.workers.len() {
             let (epoch, wall, idle, end) = (ticket.epoch, ticket.wall, ticket.idle.clone(), ticket.end);
-            self.send(worker, ToWorker::Epoch { epoch, wall, idle, flush, end })?;
+            let (flush, checkpoint) = (ticket.stop, ticket.checkpoint);
+            self.send(worker, ToWorker::Epoch { epoch, wall, idle, flush, end, checkpoint })?;
         }
         self.outlet.committer.send(Message::Ticket(ticket)).map_err(|_| SourceError::Disconnected)
     }

@@ -49,6 +49,10 @@ pub struct Resume {
     pub bindings: Vec<Binding>,
     /// The control documents that are known at the checkpoint, each as a change.
     pub control: Vec<ControlChange>,
+    /// The idle set at the checkpoint.
+    pub idle: Vec<Arc<Origin>>,
+    /// Recorded wall time of the last epoch, µs; `None` before the first.
+    pub wall: Option<i64>,
 }
 
 /// Everything that the source thread needs to know.
@@ -120,6 +124,8 @@ struct Reader {
     idle: Vec<Arc<Origin>>,
     wall: i64,
     housekept: Instant,
+    /// When an epoch was last flagged as a checkpoint.
+    checkpointed: Instant,
     commits: Commits,
     summary: SourceSummary,
 }
@@ -153,6 +159,7 @@ impl Reader {
             idle: Vec::new(),
             wall: i64::MIN,
             housekept: now,
+            checkpointed: now,
             commits: Commits::default(),
             summary: SourceSummary::default(),
         }
@@ -190,6 +197,8 @@ impl Reader {
         }
         if let Some(resume) = &self.job.resume {
             self.control.recall(&resume.control);
+            self.idle.clone_from(&resume.idle);
+            self.wall = self.wall.max(resume.wall.unwrap_or(i64::MIN));
         }
         self.open_files(&starts)?;
         if let Some(settings) = self.job.input.kafka.clone() {
@@ -294,7 +303,7 @@ impl Reader {
         self.summary.last_epoch = Some(ticket.epoch);
         self.summary.ended |= ticket.end;
         self.job.progress.epochs.fetch_add(1, Ordering::Relaxed);
-        self.turns.close(ticket.clone(), false)?;
+        self.turns.close(ticket.clone())?;
         self.ticker.jump(ticket.epoch + 1, Instant::now());
         Ok(true)
     }
@@ -333,6 +342,7 @@ impl Reader {
             }
             if let Some(chunk) = lane.take(n) {
                 self.count(chunk.len());
+                self.ticker.gave(chunk.len());
                 self.turns.chunk(epoch, chunk)?;
             }
         }
@@ -433,7 +443,7 @@ impl Reader {
         Ok(true)
     }
 
-    fn close(&mut self, now: Instant, flush: bool, end: bool) -> Result<(), SourceError> {
+    fn close(&mut self, now: Instant, stop: bool, end: bool) -> Result<(), SourceError> {
         if self.job.mode == Mode::Replay {
             self.idle = self.lanes.idle(now);
         }
@@ -445,10 +455,18 @@ impl Reader {
             self.commits.pending.push_back((epoch, ends));
         }
         let control = std::mem::take(&mut self.changes);
-        let ticket = Ticket { epoch, wall: self.wall, bindings, control, idle: self.idle.clone(), end };
+        let (wall, idle) = (self.wall, self.idle.clone());
+        let every = self.job.epochs.checkpoint_every;
+        let due = every.is_some_and(|every| now.duration_since(self.checkpointed) >= every);
+        // A clean stop leaves nothing to be repeated; behind the end nothing can come.
+        let checkpoint = every.is_some() && !end && (due || stop);
+        if checkpoint {
+            self.checkpointed = now;
+        }
+        let ticket = Ticket { epoch, wall, bindings, control, idle, end, stop, checkpoint };
         self.summary.last_epoch = Some(epoch);
         self.job.progress.epochs.fetch_add(1, Ordering::Relaxed);
-        self.turns.close(ticket, flush)
+        self.turns.close(ticket)
     }
 
     fn housekeep(&mut self, now: Instant) -> Result<(), SourceError> {

@@ -50,21 +50,19 @@ pub fn readings(catalogue: &Catalogue, table: &Table, parts: &[ReadingPart]) -> 
     if parts.iter().any(|p| p.diff < 0) {
         cancel(parts, &mut entries);
     }
-    let metas: Vec<&Meta> =
-        entries.iter().map(|e| parts[e.part as usize].batch.meta(e.row as usize).as_ref()).collect();
-    let at: Vec<i64> = entries.iter().map(|e| parts[e.part as usize].batch.heads[e.row as usize].at).collect();
+    let Gathered { metas, at, epoch, diff, mut numbers } = gather(catalogue, parts, &entries);
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(table.columns.len() + 2);
     arrays.push(strings(&metas, |m| Some(&m.vehicle)));
     arrays.push(Arc::new(TimestampMicrosecondArray::new(at.into(), None).with_timezone(super::UTC)));
     arrays.push(strings(&metas, |m| m.driver.as_ref()));
     arrays.push(strings(&metas, |m| m.trip.as_ref()));
     arrays.push(strings(&metas, |m| m.fleet.as_ref()));
-    for (index, signal) in catalogue.signals.iter().enumerate() {
-        let values = || entries.iter().map(|e| parts[e.part as usize].batch.row(e.row as usize)[index]);
+    for (index, (signal, values)) in catalogue.signals.iter().zip(&mut numbers).enumerate() {
+        let values = std::mem::take(values);
         arrays.push(match signal.kind {
-            SignalType::Number => floats(values(), entries.len(), signal.decimals),
+            SignalType::Number => floats(&values, signal.decimals),
             SignalType::Bool => {
-                Arc::new(values().map(|v| (v != NULL).then_some(v != 0)).collect::<BooleanArray>()) as ArrayRef
+                Arc::new(values.iter().map(|v| (*v != NULL).then_some(*v != 0)).collect::<BooleanArray>()) as ArrayRef
             }
             SignalType::Text => {
                 strings(&metas, |m| m.texts.binary_search_by_key(&(index as u16), |t| t.0).ok().map(|i| &m.texts[i].1))
@@ -73,12 +71,43 @@ pub fn readings(catalogue: &Catalogue, table: &Table, parts: &[ReadingPart]) -> 
     }
     arrays.push(strings(&metas, |m| m.quality.as_ref()));
     arrays.push(strings(&metas, |m| m.tags.as_ref()));
-    let of_part = |f: fn(&ReadingPart) -> i64| {
-        Arc::new(Int64Array::from_iter_values(entries.iter().map(|e| f(&parts[e.part as usize])))) as ArrayRef
-    };
-    arrays.push(of_part(|p| p.epoch));
-    arrays.push(of_part(|p| p.diff));
+    arrays.push(Arc::new(Int64Array::from(epoch)));
+    arrays.push(Arc::new(Int64Array::from(diff)));
     RecordBatch::try_new(schema(table, true), arrays).map_err(|source| ArrowError::Batch { table: table.name, source })
+}
+
+/// The readings' parts by column, in the order of the output.
+struct Gathered<'a> {
+    metas: Vec<&'a Meta>,
+    at: Vec<i64>,
+    epoch: Vec<i64>,
+    diff: Vec<i64>,
+    /// By signal; empty for texts.
+    numbers: Vec<Vec<i64>>,
+}
+
+/// Each reading stands somewhere else in memory: it is looked up once, for all columns.
+fn gather<'a>(catalogue: &Catalogue, parts: &'a [ReadingPart], entries: &[Entry]) -> Gathered<'a> {
+    let n = entries.len();
+    let of_kind = |kind| if kind == SignalType::Text { Vec::new() } else { vec![NULL; n] };
+    let mut numbers: Vec<Vec<i64>> = catalogue.signals.iter().map(|s| of_kind(s.kind)).collect();
+    let mut places: Vec<(usize, &mut [i64])> =
+        numbers.iter_mut().map(Vec::as_mut_slice).enumerate().filter(|(_, column)| !column.is_empty()).collect();
+    let (mut at, mut epoch, mut diff) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
+    let mut metas = Vec::with_capacity(n);
+    for (i, entry) in entries.iter().enumerate() {
+        let part = &parts[entry.part as usize];
+        let row = entry.row as usize;
+        at.push(part.batch.heads[row].at);
+        epoch.push(part.epoch);
+        diff.push(part.diff);
+        metas.push(part.batch.meta(row).as_ref());
+        let values = part.batch.row(row);
+        for (signal, column) in &mut places {
+            column[i] = values[*signal];
+        }
+    }
+    Gathered { metas, at, epoch, diff, numbers }
 }
 
 /// All readings of the parts in their order; see [`Entry`].
@@ -177,23 +206,20 @@ fn strings<'a>(metas: &[&'a Meta], get: impl Fn(&'a Meta) -> Option<&'a Arc<str>
 }
 
 /// Fixed-point numbers as the nearest doubles; [`NULL`] is null.
-fn floats(values: impl Iterator<Item = i64>, n: usize, decimals: u32) -> ArrayRef {
+fn floats(values: &[i64], decimals: u32) -> ArrayRef {
     const EXACT: u64 = 1 << 53;
     let scale = fixed::pow10(decimals) as f64;
-    let mut out = Vec::with_capacity(n);
-    let mut valid = Vec::with_capacity(n);
-    for value in values {
-        valid.push(value != NULL);
-        out.push(if value.unsigned_abs() <= EXACT {
-            value as f64 / scale
-        } else if value == NULL {
+    let float = |value: &i64| {
+        if value.unsigned_abs() <= EXACT {
+            *value as f64 / scale
+        } else if *value == NULL {
             0.0
         } else {
-            fixed::to_f64(i128::from(value), decimals)
-        });
-    }
-    let nulls = NullBuffer::from(valid);
-    let nulls = (nulls.null_count() > 0).then_some(nulls);
+            fixed::to_f64(i128::from(*value), decimals)
+        }
+    };
+    let out: Vec<f64> = values.iter().map(float).collect();
+    let nulls = values.contains(&NULL).then(|| NullBuffer::from_iter(values.iter().map(|v| *v != NULL)));
     Arc::new(Float64Array::new(ScalarBuffer::from(out), nulls))
 }
 

@@ -1,6 +1,7 @@
 //! Messages by epoch, until the epochs are finished.
 
 use super::CommitError;
+use crate::checkpoint::Part;
 use crate::message::{Message, Output, Ticket};
 use std::collections::BTreeMap;
 
@@ -12,12 +13,15 @@ const MOST: usize = 256;
 pub(super) struct Finished {
     pub(super) ticket: Ticket,
     pub(super) outputs: Vec<Output>,
+    /// Of a flagged epoch.
+    pub(super) parts: Vec<Part>,
 }
 
 #[derive(Debug, Default)]
 struct Pending {
     ticket: Option<Ticket>,
     outputs: Vec<Output>,
+    parts: Vec<Part>,
 }
 
 /// See the module.
@@ -33,9 +37,10 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    pub(super) fn new(workers: usize) -> Self {
+    /// `taken`: nothing is to come of this epoch and those before it.
+    pub(super) fn new(workers: usize, taken: i64) -> Self {
         let (epochs, frontiers) = (BTreeMap::new(), vec![i64::MIN; workers]);
-        Self { epochs, frontiers, taken: -1, stopped: false, ended: false }
+        Self { epochs, frontiers, taken, stopped: false, ended: false }
     }
 
     pub(super) fn push(&mut self, message: Message) -> Result<(), CommitError> {
@@ -48,6 +53,7 @@ impl Collector {
                 }
             }
             Message::Output { epoch, output } => self.pending(epoch, "output")?.outputs.push(output),
+            Message::Part { epoch, part } => self.pending(epoch, "a part")?.parts.push(part),
             Message::Frontier { worker, epoch } => match self.frontiers.get_mut(worker) {
                 Some(frontier) => *frontier = epoch.max(*frontier),
                 None => {
@@ -78,11 +84,15 @@ impl Collector {
             && *first.key() < frontier
             && first.get().ticket.is_some()
         {
-            let (epoch, Pending { ticket, outputs }) = first.remove_entry();
+            let (epoch, Pending { ticket, outputs, parts }) = first.remove_entry();
             let Some(ticket) = ticket else { continue };
+            if let Some(part) = parts.first().filter(|_| !ticket.checkpoint) {
+                let problem = format!("a part of {} came, and no checkpoint was asked for", part.operator);
+                return Err(CommitError::Protocol { epoch, problem });
+            }
             self.taken = epoch;
             self.ended = ticket.end;
-            finished.push(Finished { ticket, outputs });
+            finished.push(Finished { ticket, outputs, parts });
         }
         if let Some((epoch, _)) = self.epochs.first_key_value()
             && self.ended

@@ -2,6 +2,8 @@
 
 use super::collect::Finished;
 use super::intake::Intake;
+use crate::checkpoint::Part;
+use crate::digest::{Digester, Digests};
 use crate::history::EpochRows;
 use crate::message::{Output, Ticket};
 use crate::outlet::{DeadLetter, LiveChange, complete};
@@ -15,14 +17,15 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Consolidated {
     pub(super) ticket: Ticket,
+    pub(super) parts: Vec<Part>,
     pub(super) history: EpochRows,
     pub(super) changes: Vec<LiveChange>,
     pub(super) dead_letters: Vec<DeadLetter>,
 }
 
-/// Consolidates an epoch. Nothing in the result depends on the order of its outputs. `last`: the run ends with it.
-pub(super) fn consolidate(finished: Finished, intake: &mut Intake, last: bool) -> Consolidated {
-    let Finished { ticket, outputs } = finished;
+/// Consolidates an epoch. Nothing in the result depends on the order of its outputs.
+pub(super) fn consolidate(finished: Finished, intake: &mut Intake) -> Consolidated {
+    let Finished { ticket, outputs, parts } = finished;
     let epoch = ticket.epoch;
     let mut tables: BTreeMap<TableId, Vec<(Row, i64)>> = BTreeMap::new();
     let mut upserts: BTreeMap<Topic, Vec<(Arc<str>, String, i64)>> = BTreeMap::new();
@@ -41,7 +44,7 @@ pub(super) fn consolidate(finished: Finished, intake: &mut Intake, last: bool) -
         }
     }
     tables.entry(TableId::Rejects).or_default().extend(rejects.iter().map(|r| (reject_row(r), 1)));
-    tables.entry(TableId::Intake).or_default().extend(intake.changes(ticket.wall, last || ticket.end));
+    tables.entry(TableId::Intake).or_default().extend(intake.changes(ticket.wall, ticket.stop || ticket.end));
     for (table, mut rows) in tables {
         consolidate_rows(&mut rows);
         if !rows.is_empty() {
@@ -52,7 +55,7 @@ pub(super) fn consolidate(finished: Finished, intake: &mut Intake, last: bool) -
     let changes = upserts.into_iter().flat_map(|(topic, changes)| newest(topic, changes, epoch, wall)).collect();
     rejects.sort();
     let dead_letters = rejects.into_iter().map(|reject| DeadLetter { epoch, reject }).collect();
-    Consolidated { ticket, history, changes, dead_letters }
+    Consolidated { ticket, parts, history, changes, dead_letters }
 }
 
 /// Sums the differences of equal items; those that come to nothing disappear. Sorts.
@@ -95,6 +98,34 @@ fn reject_row(r: &Reject) -> Row {
         Cell::from(r.detail.as_str()),
         r.payload.as_ref().map_or(Cell::Null, |p| Cell::Binary(p.clone())),
     ]
+}
+
+impl Consolidated {
+    /// Adds what the epoch says to the digests. `readings`: the history keeps them.
+    pub(super) fn digest(&self, digester: &mut Digester, digests: &mut Digests, readings: bool) {
+        let epoch = self.ticket.epoch;
+        for (table, rows) in &self.history.rows {
+            digester.rows(digests, table.name(), epoch, rows);
+        }
+        for (batch, diff) in self.history.readings.iter().filter(|_| readings) {
+            digester.readings(digests, TableId::Readings.name(), epoch, batch, *diff);
+        }
+        for change in &self.changes {
+            let name = live_digest(change.topic);
+            digester.change(digests, name, epoch, &change.key, change.value.as_deref());
+        }
+    }
+}
+
+/// The name of a live topic's digest.
+fn live_digest(topic: Topic) -> &'static str {
+    match topic {
+        Topic::DriverScores => "live/driver_scores",
+        Topic::TripScores => "live/trip_scores",
+        Topic::FleetAggregates => "live/fleet_aggregates",
+        Topic::VehicleState => "live/vehicle_state",
+        Topic::AnomaliesActive => "live/anomalies_active",
+    }
 }
 
 /// Of several epochs' changes, oldest first, the last one of each key, ordered by topic and key.

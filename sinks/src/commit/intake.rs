@@ -2,28 +2,31 @@
 
 use drivetrain_schemas::reading::{IntakeCounts, Origin};
 use drivetrain_schemas::row::{Cell, Row};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Recorded wall time (µs) between two loggings.
 const EVERY: i64 = 10_000_000;
 
-/// The sums, and those that the log holds. When they are logged is decided by the tickets' wall times alone, so that a
-/// replay logs at the same epochs.
+/// The sums, and those that the log holds. When they are logged is decided by the tickets alone, so that a replay logs at
+/// the same epochs.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     pub(super) sums: BTreeMap<Arc<Origin>, IntakeCounts>,
-    logged: BTreeMap<Arc<Origin>, IntakeCounts>,
+    pub(super) logged: BTreeMap<Arc<Origin>, IntakeCounts>,
     /// Wall time of the last logging, or of the first epoch.
-    since: Option<i64>,
+    pub(super) since: Option<i64>,
+    /// Whose counts have changed since the last checkpoint.
+    pub(super) changed: BTreeSet<Arc<Origin>>,
 }
 
 impl Intake {
     pub(super) fn add(&mut self, origin: Arc<Origin>, counts: &IntakeCounts) {
-        *self.sums.entry(origin).or_default() += counts;
+        *self.sums.entry(origin.clone()).or_default() += counts;
+        self.changed.insert(origin);
     }
 
-    /// The changes to log at an epoch with this wall time; `last`: log whatever the time.
+    /// The changes to log at an epoch with this wall time; `last`: log whatever the time, since the run ends or stops.
     pub(super) fn changes(&mut self, wall: i64, last: bool) -> Vec<(Row, i64)> {
         let since = *self.since.get_or_insert(wall);
         if !last && wall.saturating_sub(since) < EVERY {
@@ -39,6 +42,7 @@ impl Intake {
             rows.extend(logged.map(|counts| (row(origin, counts), -1)));
             rows.push((row(origin, sums), 1));
             self.logged.insert(origin.clone(), *sums);
+            self.changed.insert(origin.clone());
         }
         rows
     }

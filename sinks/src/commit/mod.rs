@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  Message ──► collect ──finished epochs──► epoch ──► history (encodes on its own thread)
-//!              (by epoch)                  (consolidates) └──► upserts, dead letters, ticket
+//!              (by epoch)                  (consolidates) ├──► upserts, dead letters, ticket
+//!                                                         └──► parts of flagged epochs ──► checkpoints (own thread)
 //!                                                                     │ all finished epochs together
-//!                                      final_files ► begin ► produce ► record ► commit ► publish ► manifest
+//!                                final_files ► begin ► produce ► record ► commit ► publish ► manifest ► trim
 //! ```
 //!
-//! # The protocol (DESIGN §8, steps 0 to 5; each step is a function of that name in `steps`)
+//! # The protocol (DESIGN §8; each step is a function of that name in `steps`, or in [`crate::recovery`])
 //!
 //! 0. **claim**: generation g+1 goes to the progress log before anything else. Each path written from here on contains
 //!    g and is created, never overwritten; so nothing that an earlier process still does can touch a file of ours.
@@ -15,13 +16,31 @@
 //!    progress record name them: a record that names a file which a crash could lose would lose rows.
 //! 2. **begin** a transaction.
 //! 3. **produce**: the newest value of each changed key, tombstones, dead letters; then **record**, the progress record
-//!    with the epochs, their input, the files and the counts, in the same transaction.
+//!    with the epochs, their input, the files, the counts and digests, in the same transaction.
 //! 4. **commit**: the instant at which these epochs have happened, all of them or none.
 //! 5. **publish**: the files named get their final names, and **manifest** tells the readers. Done by the committer
 //!    alone and idempotent, so that a restart can finish it. It comes after the commit: were it before, a crash in
 //!    between would show rows of epochs that never happened.
+//! 6. **checkpoint**: after an epoch whose ticket says so, the parts of all operators and the committer's own state
+//!    ([`state`]) go to the checkpoints' thread. When they are durable *and* the history is published up to that epoch, the
+//!    next record names the checkpoint; after that commit what it makes needless goes (**trim**).
 //!
 //! An error in any step ends the committer: a commit whose outcome is unknown is never staged anew in the same process.
+//!
+//! # After a restart
+//!
+//! The committer begins with the state of the checkpoint at c ([`Resume`]) and is handed the epochs after it again. Up to
+//! the last committed one, L, they are consolidated as ever (so counts, digests, checkpoints and rows that were not
+//! published are what they were), but nothing is committed. After L its digests must be those that the last record has,
+//! else it ends with [`CommitError::Differs`]; nothing has been written then that anybody reads. From there on it goes on.
+//!
+//! # Who may still write after the commit
+//!
+//! An instance can be stopped after its commit, overtaken, and continued (with Kafka; without, the lock prevents it). Then
+//! each of its further steps must change nothing that is read: **publish** moves only from its own staging, and finds the
+//! file at its place or gone; **manifest** writes to its own generation's files, whose successors count; **trim** deletes
+//! checkpoint files that the record it has committed does not need, and log entries before that record; none of them is
+//! needed by a successor, which begins with that record or a later one. Its next commit fails.
 //!
 //! # What an epoch becomes
 //!
@@ -35,15 +54,20 @@
 //! The inbox is bounded, and so is the history's queue: when the disk or the broker is slow, the committer commits
 //! later, `committed` stands still, and the source, which stays a bounded number of epochs ahead of it, waits.
 
+mod checkpoints;
 mod collect;
 mod epoch;
 mod intake;
+pub(crate) mod state;
 mod steps;
 
+use crate::checkpoint::{CheckpointEntry, CheckpointError};
+use crate::failpoint;
 use crate::files::FileError;
-use crate::history::{HistoryConfig, HistoryError};
+use crate::history::{HistoryConfig, HistoryError, Published};
 use crate::message::Message;
 use crate::outlet::{Outlet, OutletError};
+use crate::progress::ProgressRecord;
 use crate::progress::data::{DataDir, DataError};
 use crossbeam_channel::{Sender, bounded};
 use drivetrain_schemas::catalogue::Catalogue;
@@ -51,7 +75,7 @@ use drivetrain_schemas::reading::{IntakeCounts, Origin};
 use drivetrain_schemas::table::TableId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use thiserror::Error;
 
@@ -63,7 +87,7 @@ const INBOX: usize = 1024;
 pub struct CommitterConfig {
     /// The data directory under our lock.
     pub data: DataDir,
-    /// From [`DataDir::next_generation`] or [`crate::progress::next_generation`].
+    /// Claimed by [`crate::recovery::start`].
     pub generation: u64,
     pub job: String,
     pub config_hash: String,
@@ -72,6 +96,28 @@ pub struct CommitterConfig {
     pub workers: usize,
     pub catalogue: Arc<Catalogue>,
     pub history: HistoryConfig,
+    /// From [`crate::recovery::Resumed`]; `None` when nothing was committed before.
+    pub resume: Option<Resume>,
+}
+
+/// Where an earlier run has come to, for the committer. Made by [`crate::recovery`].
+#[derive(Debug)]
+pub struct Resume {
+    pub(crate) checkpoint: Option<CheckpointEntry>,
+    /// After the checkpoint's epoch, or at the beginning.
+    pub(crate) state: state::State,
+    /// The last one that was committed.
+    pub(crate) record: ProgressRecord,
+    /// What the history holds.
+    pub(crate) published: Published,
+}
+
+impl Default for Resume {
+    /// Nothing has happened before.
+    fn default() -> Self {
+        let record = ProgressRecord { committed_epoch: -1, history_epoch: -1, ..ProgressRecord::default() };
+        Self { checkpoint: None, state: state::State::default(), record, published: Published::default() }
+    }
 }
 
 /// What a committer has done.
@@ -87,6 +133,9 @@ pub struct Summary {
     pub rows: BTreeMap<TableId, u64>,
     /// Records of each live topic, tombstones and dead letters included.
     pub topics: BTreeMap<String, u64>,
+    /// Control documents that could not be used: reason [`BAD_DOCUMENT`](drivetrain_schemas::control::BAD_DOCUMENT) in `rejects`. They belong to no source, so
+    /// that `intake` has none of them.
+    pub bad_documents: u64,
     /// What became of the records of each origin.
     pub intake: BTreeMap<Arc<Origin>, IntakeCounts>,
 }
@@ -98,9 +147,20 @@ pub enum CommitError {
     #[error(transparent)]
     History(#[from] HistoryError),
     #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
     Data(#[from] DataError),
+    /// What was committed before came out otherwise when it was repeated.
+    #[error(
+        "repeating the epochs up to {epoch} gave other results than were committed: the digest of {name} is {found}, not \
+         {expected}. Nothing was written. Run the version and configuration that wrote them, on the same input; if it is \
+         they, this is a bug or damaged state: start over with --fresh, and keep the data directory for a report"
+    )]
+    Differs { epoch: i64, name: String, expected: String, found: String },
+    #[error("{}", crate::progress::overtaken_text(.job))]
+    Overtaken { job: String },
     /// A worker or source said so ([`Message::Failed`]).
     #[error("{0}")]
     Failed(String),
@@ -117,9 +177,18 @@ pub enum CommitError {
 }
 
 impl CommitError {
+    /// Whether it is about files of ours.
+    fn is_of_files(&self) -> bool {
+        matches!(self, CommitError::History(_) | CommitError::Checkpoint(_) | CommitError::File(_))
+    }
+
     /// Whether starting again may help.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, CommitError::Outlet(e) if e.is_retryable())
+        match self {
+            CommitError::Outlet(e) => e.is_retryable(),
+            CommitError::Checkpoint(e) => e.is_retryable(),
+            _ => false,
+        }
     }
 }
 
@@ -136,19 +205,26 @@ pub struct CommitterHandle {
 }
 
 impl Committer {
-    /// Claims the generation and starts the committer's thread.
+    /// Starts the committer's thread, with an outlet that [`crate::recovery::start`] has made ready.
     ///
     /// # Errors
-    /// When the claim or the history's configuration fails.
-    pub fn start(config: CommitterConfig, mut outlet: Box<dyn Outlet>) -> Result<CommitterHandle, CommitError> {
-        steps::claim(&config, outlet.as_mut())?;
+    /// When the history's configuration is wrong, a file cannot be opened, or the loaded state is not the committed one.
+    pub fn start(config: CommitterConfig, outlet: Box<dyn Outlet>) -> Result<CommitterHandle, CommitError> {
         let (sender, inbox) = bounded(INBOX);
         let committed = Arc::new(AtomicI64::new(-1));
         let steps = steps::Steps::new(config, outlet, committed.clone())?;
-        let thread = std::thread::Builder::new()
-            .name("committer".into())
-            .spawn(move || steps.run(&inbox))
-            .map_err(CommitError::Thread)?;
+        let failed = committed.clone();
+        let plan = failpoint::current();
+        let run = move || {
+            failpoint::adopt(plan);
+            let result = steps.run(&inbox);
+            if result.is_err() {
+                // Nobody waits for a commit any more: the next message finds the channel closed.
+                failed.store(i64::MAX, Ordering::Release);
+            }
+            result
+        };
+        let thread = std::thread::Builder::new().name("committer".into()).spawn(run).map_err(CommitError::Thread)?;
         Ok(CommitterHandle { sender, committed, thread })
     }
 }
@@ -160,7 +236,8 @@ impl CommitterHandle {
         self.sender.clone()
     }
 
-    /// The newest committed epoch, -1 before the first; stored with `Release`.
+    /// The newest epoch that is committed and that this run has dealt with; -1 before the first, the checkpoint's epoch
+    /// at first after a restart; `i64::MAX` when the committer has failed. Stored with `Release`.
     pub fn committed(&self) -> Arc<AtomicI64> {
         self.committed.clone()
     }

@@ -1,16 +1,21 @@
 //! The committer's thread: the protocol's steps, in their order.
 
+use super::checkpoints::Checkpoints;
 use super::collect::{Collector, Finished};
-use super::epoch::{Consolidated, consolidate, consolidate_rows, last_of_each_key};
-use super::intake::Intake;
-use super::{CommitError, CommitterConfig, Summary};
-use crate::history::{Closed, EpochRows, HistoryWriter, clear_staging, publish};
+use super::epoch::{Consolidated, consolidate, last_of_each_key};
+use super::state::State;
+use super::{CommitError, CommitterConfig, Resume, Summary};
+use crate::checkpoint::CheckpointEntry;
+use crate::digest::{Digester, Digests};
+use crate::failpoint;
+use crate::history::{Closed, HistoryWriter, KeepReadings, clear_staging, publish};
 use crate::manifest::{ManifestWriter, Publication};
 use crate::message::{Message, Ticket};
 use crate::outlet::{LiveOutput, Outlet};
-use crate::progress::{Claim, FileEntry, ProgressRecord};
+use crate::progress::{FORMAT, FileEntry, ProgressRecord, overtaken};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use drivetrain_schemas::table::{DEAD_LETTER, TableId};
+use drivetrain_schemas::control::BAD_DOCUMENT;
+use drivetrain_schemas::table::DEAD_LETTER;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,31 +27,32 @@ const BATCH: usize = 1024;
 /// How long a closed history file may wait to be published.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Step 0: from here on no earlier generation can commit.
-pub(super) fn claim(config: &CommitterConfig, outlet: &mut dyn Outlet) -> Result<(), CommitError> {
-    let claim = Claim {
-        generation: config.generation,
-        job: config.job.clone(),
-        config_hash: config.config_hash.clone(),
-        version: config.version.clone(),
-    };
-    outlet.claim(&claim).map_err(|e| CommitError::Outlet(e.into()))
-}
-
 /// The committer's state.
 pub(super) struct Steps {
     config: CommitterConfig,
     outlet: Box<dyn Outlet>,
     history: HistoryWriter,
+    /// Files that are closed and not published.
+    closed: Option<Closed>,
     manifest: ManifestWriter,
+    checkpoints: Checkpoints,
     collector: Collector,
-    intake: Intake,
+    state: State,
+    digester: Digester,
+    /// Epochs up to the committed one are being repeated.
+    repeat: Option<Repeat>,
     committed: Arc<AtomicI64>,
     /// How far the closed files reach.
     history_epoch: i64,
-    /// Wall time of the newest committed ticket.
-    wall: i64,
+    /// Number of the last commit.
+    number: u64,
     summary: Summary,
+}
+
+/// What repeating must come to.
+struct Repeat {
+    until: i64,
+    digests: Digests,
 }
 
 /// Everything of one commit.
@@ -55,51 +61,87 @@ struct Group {
     tickets: Vec<Ticket>,
     live: LiveOutput,
     files: Vec<FileEntry>,
-    end: bool,
+    checkpoint: Option<CheckpointEntry>,
+    /// The committer ends with it.
+    last: bool,
+}
+
+impl Group {
+    /// The input has ended by itself.
+    fn end(&self) -> bool {
+        self.tickets.last().is_some_and(|t| t.end)
+    }
 }
 
 impl Steps {
     pub(super) fn new(
-        config: CommitterConfig,
+        mut config: CommitterConfig,
         outlet: Box<dyn Outlet>,
         committed: Arc<AtomicI64>,
     ) -> Result<Self, CommitError> {
         let data = config.data.path();
-        let history = HistoryWriter::start(data, config.generation, config.catalogue.clone(), config.history.clone())?;
-        let manifest = ManifestWriter::open(data)?;
-        let collector = Collector::new(config.workers);
-        let summary = Summary { committed_epoch: -1, ..Summary::default() };
-        let intake = Intake::default();
+        let Resume { checkpoint, state, record, published } = config.resume.take().unwrap_or_default();
+        let after = checkpoint.as_ref().map_or(-1, |c| c.epoch);
+        let repeat = Repeat { until: record.committed_epoch, digests: record.digests };
+        if repeat.until == after {
+            agree(&repeat, &state.digests)?;
+        }
+        let (catalogue, history) = (config.catalogue.clone(), config.history.clone());
+        let history = HistoryWriter::start(data, config.generation, catalogue, history, published)?;
+        let manifest = ManifestWriter::open(data, config.generation)?;
+        let checkpoints = Checkpoints::start(data, config.generation, checkpoint)?;
+        committed.store(after, Ordering::Release);
+        let summary = Summary { committed_epoch: record.committed_epoch, topics: record.topics, ..Summary::default() };
         Ok(Self {
+            collector: Collector::new(config.workers, after),
             config,
             outlet,
             history,
+            closed: None,
             manifest,
-            collector,
-            intake,
+            checkpoints,
+            state,
+            digester: Digester::default(),
+            repeat: (repeat.until > after).then_some(repeat),
             committed,
-            history_epoch: -1,
-            wall: 0,
+            history_epoch: record.history_epoch,
+            number: record.commit,
             summary,
         })
     }
 
     /// Serves messages to the end.
     pub(super) fn run(mut self, inbox: &Receiver<Message>) -> Result<Summary, CommitError> {
+        match self.serve(inbox) {
+            Ok(()) => Ok(self.summary),
+            // A successor clears away what it does not need, so that files of ours are gone: that is not the cause.
+            Err(error) if error.is_of_files() && overtaken(self.outlet.as_ref(), self.config.generation) => {
+                tracing::debug!(%error, "while another instance took over");
+                Err(CommitError::Overtaken { job: self.config.job })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn serve(&mut self, inbox: &Receiver<Message>) -> Result<(), CommitError> {
         let mut open = true;
         loop {
             let finished = self.collector.take()?;
-            let end = self.collector.is_done();
-            let closed = if end { None } else { self.history.closed()? };
-            if !finished.is_empty() || closed.is_some() || end {
-                self.commit_all(finished, closed, end)?;
+            let last = self.collector.is_done();
+            if let Some(closed) = if last { None } else { self.history.closed()? } {
+                self.keep(closed);
+            }
+            let files = self.closed.is_some() && self.repeat.is_none();
+            if !finished.is_empty() || files || last {
+                self.commit_all(finished, last)?;
             } else if open {
                 open = self.receive(inbox)?;
             } else {
                 return Err(CommitError::Abandoned(self.collector.taken()));
             }
-            if end {
-                return Ok(self.summary);
+            if last {
+                self.summary.intake = self.state.intake.sums.clone();
+                return Ok(());
             }
             if open {
                 open = self.receive_more(inbox)?;
@@ -128,70 +170,94 @@ impl Steps {
         Ok(true)
     }
 
+    /// Closed files wait for the next commit.
+    fn keep(&mut self, closed: Closed) {
+        match &mut self.closed {
+            Some(waiting) => waiting.merge(closed),
+            none => *none = Some(closed),
+        }
+    }
+
     /// One commit of all finished epochs, and of the history files that were closed.
-    fn commit_all(&mut self, finished: Vec<Finished>, closed: Option<Closed>, end: bool) -> Result<(), CommitError> {
-        let mut group = self.consolidate(finished, end)?;
-        self.final_files(&mut group, closed)?;
+    fn commit_all(&mut self, finished: Vec<Finished>, last: bool) -> Result<(), CommitError> {
+        let mut group = self.consolidate(finished, last)?;
+        // What was committed before is not said again, and nothing is before all of it has been compared.
+        if let Some(Repeat { until, .. }) = self.repeat.as_ref().filter(|_| last) {
+            tracing::warn!("stopped before all epochs up to {until} were repeated; the next start repeats them again");
+        }
+        if self.repeat.is_some() || (group.tickets.is_empty() && self.closed.is_none() && !last) {
+            return Ok(());
+        }
+        self.final_files(&mut group)?;
         self.begin()?;
         self.produce(&group)?;
         self.record(&group)?;
         self.commit(&group)?;
         self.publish(&group)?;
         self.manifest(&group)?;
+        self.trim(&group)?;
         Ok(self.outlet.settle()?)
     }
 
-    /// Consolidates the epochs and hands their rows to the history.
-    fn consolidate(&mut self, finished: Vec<Finished>, end: bool) -> Result<Group, CommitError> {
-        let mut group = Group { end, ..Group::default() };
+    /// Consolidates the epochs, hands their rows to the history, and the state after a flagged one to the checkpoints.
+    fn consolidate(&mut self, finished: Vec<Finished>, last: bool) -> Result<Group, CommitError> {
+        let mut group = Group { last, ..Group::default() };
         let mut changes = Vec::new();
-        let count = finished.len();
-        for (i, epoch) in finished.into_iter().enumerate() {
-            let last = end && i + 1 == count;
-            let Consolidated { ticket, history, changes: more, dead_letters } =
-                consolidate(epoch, &mut self.intake, last);
+        let readings = self.config.history.readings == KeepReadings::All;
+        for epoch in finished {
+            let consolidated = consolidate(epoch, &mut self.state.intake);
+            consolidated.digest(&mut self.digester, &mut self.state.digests, readings);
+            let Consolidated { ticket, mut parts, history, changes: more, dead_letters } = consolidated;
             self.history.add(history)?;
+            self.state.pass(&ticket);
+            if ticket.checkpoint {
+                parts.push(self.state.capture());
+                self.checkpoints.write(ticket.epoch, parts)?;
+            }
+            if self.repeat.is_some() {
+                self.repeated(ticket.epoch)?;
+                continue;
+            }
             changes.extend(more);
             group.live.dead_letters.extend(dead_letters);
-            self.wall = ticket.wall;
             group.tickets.push(ticket);
-        }
-        if end && count == 0 {
-            self.last_intake()?;
         }
         group.live.changes = last_of_each_key(changes);
         Ok(group)
     }
 
-    /// A stop without a last epoch: the sums stand at the newest one.
-    fn last_intake(&mut self) -> Result<(), CommitError> {
-        let mut rows = self.intake.changes(self.wall, true);
-        consolidate_rows(&mut rows);
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let epoch = self.summary.committed_epoch;
-        self.history.add(EpochRows { epoch, rows: vec![(TableId::Intake, rows)], readings: Vec::new() })?;
+    /// An epoch that was committed before has passed again. After the last of them the results must be the same.
+    fn repeated(&mut self, epoch: i64) -> Result<(), CommitError> {
+        self.committed.store(epoch, Ordering::Release);
+        let Some(repeat) = self.repeat.take_if(|repeat| repeat.until <= epoch) else { return Ok(()) };
+        agree(&repeat, &self.state.digests)?;
+        tracing::info!(epoch, "what was committed before has been repeated; going on");
         Ok(())
     }
 
-    /// Step 1: the files to publish are whole and synced. At the end, all of them.
-    fn final_files(&mut self, group: &mut Group, closed: Option<Closed>) -> Result<(), CommitError> {
-        let closed = if group.end { Some(self.history.drain()?) } else { closed };
-        if let Some(Closed { files, history_epoch }) = closed {
-            group.files = files;
-            self.history_epoch = history_epoch;
+    /// Step 1: the files to publish are whole and synced. At the end, all of them. And which checkpoint counts with them.
+    fn final_files(&mut self, group: &mut Group) -> Result<(), CommitError> {
+        if group.last {
+            let drained = self.history.drain()?;
+            self.keep(drained);
         }
-        Ok(())
+        if let Some(Closed { files, history_epoch }) = self.closed.take() {
+            group.files = files;
+            self.history_epoch = history_epoch.max(self.history_epoch);
+        }
+        group.checkpoint = self.checkpoints.eligible(self.history_epoch, group.last)?;
+        Ok(failpoint::hit("final_files")?)
     }
 
     /// Step 2.
     fn begin(&mut self) -> Result<(), CommitError> {
-        Ok(self.outlet.begin()?)
+        self.outlet.begin()?;
+        Ok(failpoint::hit("begin")?)
     }
 
     /// Step 3: what the topics say.
     fn produce(&mut self, group: &Group) -> Result<(), CommitError> {
+        failpoint::hit("produce.before")?;
         Ok(self.outlet.produce(&group.live)?)
     }
 
@@ -201,27 +267,37 @@ impl Steps {
         for change in &group.live.changes {
             *count(topics, change.topic.name()) += 1;
         }
+        let bad = group.live.dead_letters.iter().filter(|letter| &*letter.reject.reason == BAD_DOCUMENT);
+        self.summary.bad_documents += bad.count() as u64;
         if !group.live.dead_letters.is_empty() {
             *count(topics, DEAD_LETTER) += group.live.dead_letters.len() as u64;
         }
+        self.number += 1;
         let record = ProgressRecord {
+            format: FORMAT,
             generation: self.config.generation,
             job: self.config.job.clone(),
             config_hash: self.config.config_hash.clone(),
             version: self.config.version.clone(),
+            commit: self.number,
             epochs: group.tickets.clone(),
             committed_epoch: group.tickets.last().map_or(self.summary.committed_epoch, |t| t.epoch),
             published: group.files.clone(),
             history_epoch: self.history_epoch,
             topics: topics.clone(),
-            end: group.end,
+            digests: self.state.digests.clone(),
+            checkpoint: group.checkpoint.clone(),
+            end: group.end(),
         };
-        self.outlet.append(&record).map_err(|e| CommitError::Outlet(e.into()))
+        self.outlet.append(&record).map_err(|e| CommitError::Outlet(e.into()))?;
+        Ok(failpoint::hit("record")?)
     }
 
     /// Step 4: now it has happened.
     fn commit(&mut self, group: &Group) -> Result<(), CommitError> {
+        failpoint::hit("commit.before")?;
         self.outlet.commit()?;
+        failpoint::hit("commit.after")?;
         self.summary.commits += 1;
         tracing::debug!(epochs = group.tickets.len(), files = group.files.len(), "committed");
         self.summary.epochs += group.tickets.len() as u64;
@@ -234,6 +310,7 @@ impl Steps {
 
     /// Step 5: the files get their final names.
     fn publish(&mut self, group: &Group) -> Result<(), CommitError> {
+        failpoint::hit("publish.before")?;
         publish(self.config.data.path(), self.config.generation, &group.files)?;
         for file in &group.files {
             self.summary.files += 1;
@@ -241,31 +318,52 @@ impl Steps {
             tracing::debug!(path = file.path, rows = file.rows, bytes = file.bytes, "published");
             *self.summary.rows.entry(file.table).or_default() += file.rows;
         }
-        Ok(())
+        Ok(failpoint::hit("publish.after")?)
     }
 
     /// Step 5: readers are told; the tickets are kept for `--as-of` and `replay --bindings`.
     fn manifest(&mut self, group: &Group) -> Result<(), CommitError> {
+        failpoint::hit("manifest.before")?;
         self.manifest.bind(&group.tickets)?;
-        if group.end {
+        failpoint::hit("manifest.between")?;
+        if !group.files.is_empty() || group.last {
+            let publication = Publication {
+                format: FORMAT,
+                generation: self.config.generation,
+                commit: self.number,
+                committed_epoch: self.summary.committed_epoch,
+                history_epoch: self.history_epoch,
+                files: group.files.clone(),
+                end: group.end(),
+            };
+            self.manifest.publish(&publication)?;
+        }
+        failpoint::hit("manifest.after")?;
+        if group.last {
             self.manifest.sync()?;
-            self.summary.intake = self.intake.sums.clone();
-        }
-        if group.files.is_empty() && !group.end {
-            return Ok(());
-        }
-        let publication = Publication {
-            generation: self.config.generation,
-            committed_epoch: self.summary.committed_epoch,
-            history_epoch: self.history_epoch,
-            files: group.files.clone(),
-            end: group.end,
-        };
-        self.manifest.publish(&publication)?;
-        if group.end {
             clear_staging(self.config.data.path(), self.config.generation)?;
         }
         Ok(())
+    }
+
+    /// Step 6, at its end: a checkpoint counts, and what it makes needless goes. Files and tickets that only the progress
+    /// log had are durable elsewhere by now.
+    fn trim(&mut self, group: &Group) -> Result<(), CommitError> {
+        let Some(entry) = &group.checkpoint else { return Ok(()) };
+        failpoint::hit("trim.before")?;
+        self.manifest.sync()?;
+        self.checkpoints.named(entry);
+        self.outlet.trim(entry.epoch).map_err(|e| CommitError::Outlet(e.into()))?;
+        tracing::debug!(epoch = entry.epoch, files = entry.files.len(), "a checkpoint counts");
+        Ok(failpoint::hit("trim.after")?)
+    }
+}
+
+/// Compares what was repeated with what was committed.
+fn agree(repeat: &Repeat, digests: &Digests) -> Result<(), CommitError> {
+    match repeat.digests.difference(digests) {
+        None => Ok(()),
+        Some((name, expected, found)) => Err(CommitError::Differs { epoch: repeat.until, name, expected, found }),
     }
 }
 

@@ -6,8 +6,10 @@ use super::*;
 use crate::live::{LocalOutlet, read_dead_letters, read_latest};
 use crate::manifest::{epoch_at, manifest, wall_times};
 use crate::message::{Output, Ticket};
+use crate::progress::data::Held;
 use crate::progress::local;
 use crate::progress::{Claim, ProgressEntry, ProgressError, ProgressLog, ProgressRecord};
+use crate::recovery::{self, Identity, Start};
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use drivetrain_schemas::reading::Reject;
@@ -20,30 +22,29 @@ use std::sync::atomic::Ordering;
 
 const WALL: i64 = 1_780_000_000_000_000;
 
-fn config(dir: &Path, workers: usize) -> CommitterConfig {
-    let data = DataDir::lock(dir, "job", WALL).unwrap();
-    let generation = data.next_generation("job").unwrap();
-    CommitterConfig {
-        data,
-        generation,
-        job: "job".into(),
-        config_hash: "c".into(),
-        version: "v".into(),
-        workers,
-        catalogue: Arc::new(Catalogue::default()),
-        history: HistoryConfig::default(),
-    }
+fn identity() -> Identity {
+    Identity { job: "job".into(), config_hash: "c".into(), version: "v".into() }
+}
+
+/// A job that has never run.
+fn start_with(dir: &Path, workers: usize, outlet: impl FnOnce(&DataDir) -> Box<dyn Outlet>) -> CommitterHandle {
+    let data = DataDir::lock(dir, "job", WALL, Held::Refuse).unwrap();
+    let mut outlet = outlet(&data);
+    let started = recovery::start(&data, outlet.as_mut(), &identity()).unwrap();
+    let Start::New { generation } = started else { panic!("it has run: {started:?}") };
+    let Identity { job, config_hash, version } = identity();
+    let (catalogue, history) = (Arc::new(Catalogue::default()), HistoryConfig::default());
+    let config =
+        CommitterConfig { data, generation, job, config_hash, version, workers, catalogue, history, resume: None };
+    Committer::start(config, outlet).unwrap()
 }
 
 fn start(dir: &Path, workers: usize) -> CommitterHandle {
-    let config = config(dir, workers);
-    let outlet = LocalOutlet::open(&config.data).unwrap();
-    Committer::start(config, Box::new(outlet)).unwrap()
+    start_with(dir, workers, |data| Box::new(LocalOutlet::open(data).unwrap()))
 }
 
 fn ticket(epoch: i64, end: bool) -> Message {
-    let wall = WALL + epoch * 4_000_000;
-    Message::Ticket(Ticket { epoch, wall, bindings: vec![], control: vec![], idle: vec![], end })
+    Message::Ticket(Ticket { epoch, wall: WALL + epoch * 4_000_000, end, ..Ticket::default() })
 }
 
 fn problem(n: u8) -> Row {
@@ -171,7 +172,7 @@ proptest! {
         }).collect();
         prop_assert_eq!(values, live);
         let manifest = manifest(dir.path()).unwrap();
-        prop_assert!(manifest.end && manifest.committed_epoch == last && manifest.history_epoch == last);
+        prop_assert!(manifest.end != stop && manifest.committed_epoch == last && manifest.history_epoch == last);
         prop_assert!(!dir.path().join("staging").exists(), "nothing is left behind");
     }
 
@@ -238,8 +239,9 @@ fn the_progress_log_tells_it_all() {
     assert_eq!(wall_times(dir.path()).unwrap()[&2], WALL + 8_000_000);
     assert_eq!(epoch_at(dir.path(), WALL + 7_999_999).unwrap(), Some(1));
     assert_eq!(epoch_at(dir.path(), WALL - 1).unwrap(), None);
-    let data = DataDir::lock(dir.path(), "job", WALL).unwrap();
-    assert!(matches!(data.next_generation("job"), Err(DataError::HasProgress { .. })));
+    let data = DataDir::lock(dir.path(), "job", WALL, Held::Refuse).unwrap();
+    let again = recovery::start(&data, &mut LocalOutlet::open(&data).unwrap(), &identity()).unwrap();
+    assert!(matches!(again, Start::Finished { committed: 3, .. }), "{again:?}");
 }
 
 #[test]
@@ -316,6 +318,9 @@ impl ProgressLog for Noting {
 }
 
 impl Outlet for Noting {
+    fn resume(&mut self, _: i64) -> Result<(), OutletError> {
+        Ok(self.note("resume")?)
+    }
     fn begin(&mut self) -> Result<(), OutletError> {
         Ok(self.note("begin")?)
     }
@@ -332,11 +337,11 @@ impl Outlet for Noting {
 
 #[test]
 fn steps_come_in_order_and_nothing_is_published_before_the_commit() {
-    let order = ["claim", "begin", "produce", "append", "commit", "settle"];
+    let order = ["claim", "resume", "begin", "produce", "append", "commit", "settle"];
     for (i, fail) in [None, Some("begin"), Some("produce"), Some("append"), Some("commit")].into_iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
         let outlet = Noting { fail, ..Noting::default() };
-        let handle = Committer::start(config(dir.path(), 1), Box::new(outlet.clone())).unwrap();
+        let handle = start_with(dir.path(), 1, |_| Box::new(outlet.clone()));
         let sender = handle.sender();
         sender.send(rows(0, vec![(problem(1), 1)])).unwrap();
         sender.send(ticket(0, true)).unwrap();
@@ -347,7 +352,7 @@ fn steps_come_in_order_and_nothing_is_published_before_the_commit() {
         let expected = fail.map_or(order.len(), |f| order.iter().position(|o| *o == f).unwrap() + 1);
         assert_eq!(calls, order[..expected], "case {i}");
         assert_eq!(dir.path().join("history").exists(), fail.is_none());
-        assert_eq!(committed.load(Ordering::Acquire), if fail.is_none() { 0 } else { -1 });
+        assert_eq!(committed.load(Ordering::Acquire), if fail.is_none() { 0 } else { i64::MAX }, "nobody waits");
         assert_eq!(manifest(dir.path()).unwrap().files.len(), usize::from(fail.is_none()));
     }
 }

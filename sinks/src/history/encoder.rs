@@ -3,7 +3,7 @@
 use super::buffer::{Partition, by_date, date_of};
 use super::config::{HistoryConfig, KeepReadings};
 use super::file::{OpenFile, Place};
-use super::{Closed, Command, DateKey, EpochRows, HistoryError};
+use super::{Closed, Command, DateKey, EpochRows, HistoryError, Published};
 use crate::progress::FileEntry;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use drivetrain_schemas::catalogue::Catalogue;
@@ -18,6 +18,7 @@ pub(super) struct Encoder {
     place: Place,
     catalogue: Arc<Catalogue>,
     config: HistoryConfig,
+    published: Published,
     tables: BTreeMap<TableId, Table>,
     partitions: BTreeMap<PartitionKey, Partition>,
     /// Bytes of all waiting rows.
@@ -30,12 +31,13 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(place: Place, catalogue: Arc<Catalogue>, config: HistoryConfig) -> Self {
+    pub(super) fn new(place: Place, catalogue: Arc<Catalogue>, config: HistoryConfig, published: Published) -> Self {
         let tables = TableId::ALL.map(|id| (id, Table::new(id, &catalogue))).into();
         Self {
             place,
             catalogue,
             config,
+            published,
             tables,
             partitions: BTreeMap::new(),
             waiting: 0,
@@ -88,6 +90,9 @@ impl Encoder {
             let date = self.tables.get(&table).and_then(|t| t.date.and_then(|d| t.column(d)));
             for (row, diff) in rows {
                 let key = (table, date_of(&row, date));
+                if self.published.has(key, epoch) {
+                    continue;
+                }
                 self.waiting += self.partition(key, now).push_row(row, epoch, diff);
                 self.last_row = now;
             }
@@ -95,7 +100,11 @@ impl Encoder {
         if self.config.readings == KeepReadings::All {
             for (batch, diff) in &input.readings {
                 for (date, part) in by_date(batch, epoch, *diff) {
-                    self.waiting += self.partition((TableId::Readings, date), now).push_readings(part);
+                    let key = (TableId::Readings, date);
+                    if self.published.has(key, epoch) {
+                        continue;
+                    }
+                    self.waiting += self.partition(key, now).push_readings(part);
                     self.last_row = now;
                 }
             }

@@ -8,7 +8,8 @@
 
 use super::config::HistoryConfig;
 use super::{DateKey, HistoryError};
-use crate::files::{At, create_dir, sync_dir};
+use crate::failpoint;
+use crate::files::{At, FileError, create_dir, list, sync_dir};
 use crate::progress::FileEntry;
 use crate::progress::data::STAGING;
 use arrow::record_batch::RecordBatch;
@@ -133,20 +134,23 @@ impl OpenFile {
         let GroupStats { retractions, min_epoch, max_epoch } = self.stats;
         let name = format!("g{}-{min_epoch}-{max_epoch}-{}.parquet", self.place.generation, self.seq);
         let staged = self.tmp.with_file_name(&name);
+        failpoint::hit("history.close")?;
         std::fs::rename(&self.tmp, &staged).at("cannot rename to", &staged)?;
         staged.parent().map_or(Ok(()), sync_dir)?;
+        failpoint::hit("history.closed")?;
         let path = format!("history/{}/{name}", self.dir);
         Ok(FileEntry { table: self.table, path, rows: self.rows, bytes, retractions, min_epoch, max_epoch, checksum })
     }
 }
 
-/// Gives published files their final names. Files that have them already are left alone, so it may be repeated.
+/// Gives the files that a committed record of `generation` names their final names. It may be repeated, and done by a
+/// successor of that generation: files that have their names already are left alone.
 pub(crate) fn publish(data: &Path, generation: u64, files: &[FileEntry]) -> Result<(), HistoryError> {
     let mut dirs = std::collections::BTreeSet::new();
     for file in files {
         let published = data.join(&file.path);
         let relative = file.path.strip_prefix("history/").unwrap_or(&file.path);
-        let staged = data.join(format!("staging/g{generation}")).join(relative);
+        let staged = data.join(format!("{STAGING}/g{generation}")).join(relative);
         if published.exists() {
             continue;
         }
@@ -154,21 +158,39 @@ pub(crate) fn publish(data: &Path, generation: u64, files: &[FileEntry]) -> Resu
             create_dir(dir)?;
             dirs.insert(dir.to_path_buf());
         }
-        std::fs::rename(&staged, &published).at("cannot publish as", &published)?;
+        match std::fs::rename(&staged, &published) {
+            // A successor has done it meanwhile.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && published.exists() => {}
+            done => done.at("cannot publish as", &published)?,
+        }
+        failpoint::hit("publish.between")?;
     }
     dirs.iter().try_for_each(|d| sync_dir(d))?;
     Ok(())
 }
 
-/// Removes the staging directories of a generation that has published everything.
-pub(crate) fn clear_staging(data: &Path, generation: u64) -> Result<(), HistoryError> {
+/// Removes the staging directory of a generation that has published everything.
+pub(crate) fn clear_staging(data: &Path, generation: u64) -> Result<(), FileError> {
+    use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
     let staging = data.join(STAGING);
     let own = staging.join(format!("g{generation}"));
-    if own.exists() {
-        std::fs::remove_dir_all(&own).at("cannot delete", &own)?;
+    match std::fs::remove_dir_all(&own) {
+        // An instance that was overtaken and does not know it yet may still write there: the next start tries again.
+        Err(e) if e.kind() == DirectoryNotEmpty => tracing::warn!(path = %own.display(), "staging stays until later"),
+        Err(e) if e.kind() != NotFound => Err(e).at("cannot delete", &own)?,
+        _ => {}
     }
     // Stays when something else is in it.
     let _ = std::fs::remove_dir(&staging);
+    Ok(())
+}
+
+/// Removes what generations before this one have left in staging. What a record names must have been published.
+pub(crate) fn discard_staging(data: &Path, generation: u64) -> Result<(), FileError> {
+    let number = |name: &String| name.strip_prefix('g').and_then(|g| g.parse::<u64>().ok());
+    for older in list(&data.join(STAGING))?.iter().filter_map(number).filter(|g| *g < generation) {
+        clear_staging(data, older)?;
+    }
     Ok(())
 }
 

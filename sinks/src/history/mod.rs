@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Contract: epochs come in ascending order and only when they are finished; all rows of an epoch come in one
-//! [`EpochRows`]. A closed file holds epochs that were handed over before, so it may be named in the progress record of
+//! [`EpochRows`]. At a restart epochs come again; rows that published files hold already ([`Published`]) are left out. A closed file holds epochs that were handed over before, so it may be named in the progress record of
 //! the last of them or any later one. Rows are never lost by closing: [`HistoryWriter::drain`] closes everything.
 //!
 //! Memory: `history.buffer` for waiting rows (the largest buffer is written when it is exceeded), the epochs in the
@@ -18,10 +18,13 @@ mod buffer;
 pub mod config;
 mod encoder;
 mod file;
+mod published;
 
 pub use config::{HistoryConfig, KeepReadings};
-pub(crate) use file::{clear_staging, publish};
+pub(crate) use file::{clear_staging, discard_staging, publish};
+pub use published::Published;
 
+use crate::failpoint;
 use crate::files::FileError;
 use crate::progress::FileEntry;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -30,14 +33,15 @@ use drivetrain_schemas::catalogue::Catalogue;
 use drivetrain_schemas::reading::ReadingBatch;
 use drivetrain_schemas::row::Row;
 use drivetrain_schemas::table::TableId;
-use drivetrain_schemas::time::format_date;
+use drivetrain_schemas::time::{format_date, parse_rfc3339};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use thiserror::Error;
 
-/// Epochs that wait for the history's thread.
-const QUEUE: usize = 8;
+/// Epochs that wait for the history's thread. Those are committed, so that nothing else bounds them; the largest have
+/// `epoch.max_records` readings.
+const QUEUE: usize = 1;
 
 /// µs of a day.
 const DAY: i64 = 86_400_000_000;
@@ -94,6 +98,13 @@ impl DateKey {
     pub fn text(self) -> String {
         format_date(self.0 * DAY)
     }
+
+    /// The inverse of [`Self::text`].
+    pub fn parse(text: &str) -> Option<Self> {
+        let at = parse_rfc3339(&format!("{text}T00:00:00Z")).ok()?;
+        let key = Self::of(at);
+        (key.text() == text).then_some(key)
+    }
 }
 
 enum Command {
@@ -110,22 +121,25 @@ pub struct HistoryWriter {
 }
 
 impl HistoryWriter {
-    /// Starts the thread. Files go below `<data>/staging/g<generation>/`.
+    /// Starts the thread. Files go below `<data>/staging/g<generation>/`. `published`: what need not be written again.
     pub fn start(
         data: &Path,
         generation: u64,
         catalogue: Arc<Catalogue>,
         config: HistoryConfig,
+        published: Published,
     ) -> Result<Self, HistoryError> {
         config.validate().map_err(HistoryError::Config)?;
         let (commands, inbox) = bounded(QUEUE);
         let (outbox, closed) = unbounded();
         let place = file::Place { data: data.to_path_buf(), generation };
-        let encoder = encoder::Encoder::new(place, catalogue, config);
-        let thread = std::thread::Builder::new()
-            .name("history".into())
-            .spawn(move || encoder.run(&inbox, &outbox))
-            .map_err(HistoryError::Thread)?;
+        let encoder = encoder::Encoder::new(place, catalogue, config, published);
+        let plan = failpoint::current();
+        let serve = move || {
+            failpoint::adopt(plan);
+            encoder.run(&inbox, &outbox);
+        };
+        let thread = std::thread::Builder::new().name("history".into()).spawn(serve).map_err(HistoryError::Thread)?;
         Ok(Self { commands: Some(commands), closed, thread: Some(thread) })
     }
 
@@ -179,13 +193,18 @@ impl Drop for HistoryWriter {
     }
 }
 
+impl Closed {
+    /// Adds what was closed later.
+    pub(crate) fn merge(&mut self, later: Closed) {
+        self.files.extend(later.files);
+        self.history_epoch = later.history_epoch;
+    }
+}
+
 fn merge(all: &mut Option<Closed>, closed: Closed) {
     match all {
         None => *all = Some(closed),
-        Some(all) => {
-            all.files.extend(closed.files);
-            all.history_epoch = closed.history_epoch;
-        }
+        Some(all) => all.merge(closed),
     }
 }
 

@@ -59,7 +59,7 @@ fn read(data: &Path, file: &FileEntry) -> RecordBatch {
 }
 
 fn start(data: &Path, config: HistoryConfig) -> HistoryWriter {
-    HistoryWriter::start(data, 3, catalogue(), config).unwrap()
+    HistoryWriter::start(data, 3, catalogue(), config, Published::default()).unwrap()
 }
 
 /// Waits for closed files.
@@ -260,4 +260,30 @@ fn the_configuration_says_what_is_wrong() {
     assert_eq!(wrong.validate().unwrap_err(), "history.compression_level: 0 is not 1 to 22");
     let json = serde_json::to_string(&HistoryConfig::default()).unwrap();
     assert_eq!(parse(&json).unwrap(), HistoryConfig::default());
+}
+
+#[test]
+fn staging_of_earlier_generations_only_is_discarded() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["g1", "g2/trips_log", "g3", "g4", "gx", "mine"] {
+        std::fs::create_dir_all(dir.path().join("staging").join(name)).unwrap();
+    }
+    std::fs::write(dir.path().join("staging/g2/trips_log/g2-0-0-0.parquet"), "x").unwrap();
+    discard_staging(dir.path(), 3).unwrap();
+    assert_eq!(crate::files::list(&dir.path().join("staging")).unwrap(), ["g3", "g4", "gx", "mine"]);
+}
+
+#[test]
+fn publishing_finds_what_a_successor_has_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = start(dir.path(), HistoryConfig::default());
+    writer.add(epoch(1, vec![(batch([(1, T0), (2, T0 + DAY)]), 1)], vec![])).unwrap();
+    let files = writer.drain().unwrap().files;
+    publish(dir.path(), 3, &files[..1]).unwrap();
+    publish(dir.path(), 3, &files).unwrap();
+    discard_staging(dir.path(), 4).unwrap();
+    publish(dir.path(), 3, &files).unwrap();
+    std::fs::remove_file(dir.path().join(&files[1].path)).unwrap();
+    let error = publish(dir.path(), 3, &files).unwrap_err().to_string();
+    assert!(error.contains(&files[1].path), "what is nowhere is an error: {error}");
 }

@@ -29,8 +29,8 @@ pub struct KafkaConfig {
     pub partitions: i32,
     /// Their replication factor; -1 (default): the broker's own default.
     pub replication: i32,
-    /// Passed through to librdkafka, such as `security.protocol` or `sasl.password` (which is better set by
-    /// environment: `DRIVETRAIN_KAFKA__PROPERTIES__SASL_PASSWORD` or a file).
+    /// Passed through to librdkafka, such as `security.protocol`. Secrets come from the environment:
+    /// `DRIVETRAIN_KAFKA__PROPERTIES__SASL_PASSWORD` sets `sasl.password`.
     pub properties: BTreeMap<String, String>,
 }
 
@@ -86,6 +86,17 @@ impl KafkaConfig {
         self.properties.iter().map(|(k, v)| (k.as_str(), if show(k) { v.as_str() } else { "***" })).collect()
     }
 
+    /// Whether librdkafka knows each property and can use its value. Connects to nothing.
+    ///
+    /// # Errors
+    /// `kafka.properties.<name>: …`, without a value that might be secret.
+    pub fn check_properties(&self) -> Result<(), String> {
+        match self.client(&[], &[]).create_native_config() {
+            Ok(_) => Ok(()),
+            Err(e) => Err(format!("{}; librdkafka's CONFIGURATION.md lists what there is", self.problem(&e))),
+        }
+    }
+
     /// A client's configuration: `ours` first, then what the user passes through, then what must be as it is.
     pub(crate) fn client(&self, ours: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -100,6 +111,14 @@ impl KafkaConfig {
     /// An error of the client with every value that might be secret masked.
     pub(crate) fn error(&self, action: &str, error: &ClientError) -> KafkaError {
         let code = error.rdkafka_error_code();
+        KafkaError::Client {
+            action: action.to_string(),
+            problem: self.problem(error),
+            retryable: code.is_some_and(super::is_transient),
+        }
+    }
+
+    fn problem(&self, error: &ClientError) -> String {
         let mut text = match error {
             // Its own text has the property's value.
             ClientError::ClientConfig(_, problem, key, _) => format!("kafka.properties.{key}: {problem}"),
@@ -109,10 +128,6 @@ impl KafkaConfig {
         for (_, value) in secret {
             text = text.replace(value.as_str(), "***");
         }
-        KafkaError::Client {
-            action: action.to_string(),
-            problem: text,
-            retryable: code.is_some_and(super::is_transient),
-        }
+        text
     }
 }

@@ -8,11 +8,15 @@
 //! Keys are plain strings, partitioned as Java's producer does (murmur2). The transactional id is the job's name, so a
 //! second producer of the job fences the first: of two processes only the newer can commit. Nothing is ever aborted and
 //! staged anew in one process; after an error the process ends, and the broker or the next start ends the transaction.
+//!
+//! A start connects first, which ends an earlier instance's open transaction and fences it, and reads the progress topic
+//! then ([`crate::recovery`]): so nothing can be committed behind what it has read, but by its own successor.
 
 mod config;
 mod outlet;
 mod progress;
 mod topics;
+mod trim;
 
 pub use config::KafkaConfig;
 pub use outlet::TransactionalSink;
@@ -27,7 +31,10 @@ use thiserror::Error;
 pub enum KafkaError {
     #[error("{action}: {problem}")]
     Client { action: String, problem: String, retryable: bool },
-    #[error("another process has taken over job {job:?}: this one is fenced and must end")]
+    #[error(
+        "{}. (If no other runs, this one was held up for longer than transaction.timeout.ms: start it again)",
+        crate::progress::overtaken_text(.job)
+    )]
     Fenced { job: String },
     #[error("these topics are missing and kafka.create_topics is false; create them with\n{commands}")]
     Missing { commands: String },

@@ -1,17 +1,21 @@
 //! The transactional producer. See [`crate::kafka`].
 
+use super::trim::Trimmer;
 use super::{KafkaConfig, KafkaError, dead_letter_topic, progress_topic, read_progress, topic_name};
+use crate::failpoint;
 use crate::outlet::{DeadLetter, LiveOutput, Outlet, OutletError};
 use crate::progress::local::to_json;
-use crate::progress::{Claim, ProgressEntry, ProgressError, ProgressLog, ProgressRecord};
+use crate::progress::{Claim, ProgressEntry, ProgressError, ProgressLog, ProgressRecord, first_needed};
 use drivetrain_schemas::table::Topic;
 use rdkafka::ClientContext;
+use rdkafka::Message;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A dead letter's payload is cut here, so that it fits a record; the table `rejects` has it whole.
@@ -21,10 +25,14 @@ pub(super) const MOST_RECORD: &str = "16000000";
 /// How long a broker may be away before a commit fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Keeps the first delivery that failed. rdkafka calls it from `poll` and `flush`.
+/// Keeps the first delivery that failed, and where the newest progress entry stands. rdkafka calls it from `poll` and
+/// `flush`.
 #[derive(Debug, Default)]
 struct Deliveries {
     failed: Mutex<Option<ClientError>>,
+    /// The progress topic.
+    progress: String,
+    offset: AtomicI64,
 }
 
 impl ClientContext for Deliveries {
@@ -45,10 +53,14 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result
-            && let Ok(mut failed) = self.failed.lock()
-        {
-            failed.get_or_insert(error.clone());
+        match result {
+            Ok(message) if message.topic() == self.progress => self.offset.store(message.offset(), Ordering::Relaxed),
+            Ok(_) => {}
+            Err((error, _)) => {
+                if let Ok(mut failed) = self.failed.lock() {
+                    failed.get_or_insert(error.clone());
+                }
+            }
         }
     }
 }
@@ -61,6 +73,13 @@ pub struct TransactionalSink {
     topics: BTreeMap<Topic, String>,
     dead_letter: String,
     progress: String,
+    /// Our own commits that are still in the log: newest epoch and offset of each.
+    commits: VecDeque<(Option<i64>, i64)>,
+    /// The newest epoch of the record that was appended last.
+    appended: Option<i64>,
+    /// What earlier instances have committed; their records' offsets are not known here.
+    resumed: i64,
+    trimmer: Option<Trimmer>,
 }
 
 impl TransactionalSink {
@@ -86,8 +105,9 @@ impl TransactionalSink {
             ("partitioner", "murmur2_random"),
         ];
         let client = config.client(&defaults, &fixed);
+        let progress = progress_topic(config, job);
         let producer: BaseProducer<Deliveries> = client
-            .create_with_context(Deliveries::default())
+            .create_with_context(Deliveries { progress: progress.clone(), ..Deliveries::default() })
             .map_err(|e| config.error("cannot create the Kafka producer", &e))?;
         let sink = Self {
             config: config.clone(),
@@ -95,7 +115,11 @@ impl TransactionalSink {
             producer,
             topics: Topic::ALL.map(|t| (t, topic_name(config, t))).into(),
             dead_letter: dead_letter_topic(config),
-            progress: progress_topic(config, job),
+            progress,
+            commits: VecDeque::new(),
+            appended: None,
+            resumed: -1,
+            trimmer: None,
         };
         sink.retry("cannot initialise transactions", |p| p.init_transactions(PATIENCE))?;
         Ok(sink)
@@ -199,15 +223,39 @@ impl ProgressLog for TransactionalSink {
     }
 
     fn append(&mut self, record: &ProgressRecord) -> Result<(), ProgressError> {
+        self.appended = record.last_epoch();
         self.entry(&ProgressEntry::Commit(record.clone()))
     }
 
     fn read_all(&self) -> Result<Vec<ProgressEntry>, ProgressError> {
         Ok(read_progress(&self.config, &self.job)?)
     }
+
+    /// An instance that was overtaken may do this too: what it deletes, its successor has not needed.
+    fn trim(&mut self, checkpoint: i64) -> Result<(), ProgressError> {
+        if checkpoint < self.resumed || self.commits.is_empty() {
+            return Ok(());
+        }
+        let first = first_needed(self.commits.iter().map(|c| c.0), checkpoint);
+        self.commits.drain(..first);
+        let Some((_, offset)) = self.commits.front() else { return Ok(()) };
+        failpoint::hit("trim.between")?;
+        let trimmer = match &mut self.trimmer {
+            Some(trimmer) => trimmer,
+            none => none.insert(Trimmer::new(&self.config)?),
+        };
+        trimmer.trim(&self.progress, *offset);
+        Ok(())
+    }
 }
 
 impl Outlet for TransactionalSink {
+    /// The broker has taken back what was not committed.
+    fn resume(&mut self, committed: i64) -> Result<(), OutletError> {
+        self.resumed = committed;
+        Ok(())
+    }
+
     fn begin(&mut self) -> Result<(), OutletError> {
         Ok(self.retry("cannot begin a transaction", Producer::begin_transaction)?)
     }
@@ -216,6 +264,7 @@ impl Outlet for TransactionalSink {
         for change in &output.changes {
             let topic = self.topics.get(&change.topic).map_or("", String::as_str);
             self.send(topic, Some(&change.key), change.value.as_ref().map(String::as_bytes), None)?;
+            failpoint::hit("produce.between")?;
         }
         output.dead_letters.iter().try_for_each(|letter| self.dead_letter(letter))?;
         Ok(())
@@ -224,6 +273,9 @@ impl Outlet for TransactionalSink {
     /// Never called without a progress record before it: librdkafka cannot commit an empty transaction.
     fn commit(&mut self) -> Result<(), OutletError> {
         self.flush()?;
-        Ok(self.retry("cannot commit the transaction", |p| p.commit_transaction(PATIENCE))?)
+        self.retry("cannot commit the transaction", |p| p.commit_transaction(PATIENCE))?;
+        let offset = self.producer.context().offset.load(Ordering::Relaxed);
+        self.commits.push_back((self.appended, offset));
+        Ok(())
     }
 }

@@ -30,7 +30,7 @@ fn end(consumer: &BaseConsumer, topic: &str) -> Result<Option<i64>, ClientError>
     }
 }
 
-/// All committed entries of a job's progress topic; none when it does not exist.
+/// All committed entries of a job's progress topic that are still there; none when it does not exist.
 ///
 /// # Errors
 /// When no broker answers, or a record is not one of ours.
@@ -43,6 +43,8 @@ pub fn read_progress(config: &KafkaConfig, job: &str) -> Result<Vec<ProgressEntr
         ("enable.auto.commit", "false"),
         ("isolation.level", "read_committed"),
         ("enable.partition.eof", "true"),
+        // A start waits for the end of the topic, which the broker tells only after that long.
+        ("fetch.wait.max.ms", "10"),
         ("auto.offset.reset", "earliest"),
         ("allow.auto.create.topics", "false"),
     ];

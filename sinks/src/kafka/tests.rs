@@ -70,7 +70,7 @@ fn produces_values_tombstones_dead_letters_and_progress() {
         changes: vec![change("driver-1", Some("{\"score\":1.0}")), change("driver-2", None)],
         dead_letters: vec![DeadLetter { epoch: 1, reject }],
     };
-    let ticket = Ticket { epoch: 1, wall: 5, bindings: vec![], control: vec![], idle: vec![], end: false };
+    let ticket = Ticket { epoch: 1, wall: 5, ..Ticket::default() };
     let record = ProgressRecord { generation: 1, epochs: vec![ticket], ..ProgressRecord::default() };
     sink.begin().unwrap();
     sink.produce(&output).unwrap();
@@ -116,6 +116,61 @@ fn murmur2(data: &[u8]) -> u32 {
     }
     h = (h ^ (h >> 13)).wrapping_mul(M);
     h ^ (h >> 15)
+}
+
+/// What the mock cluster cannot show: `DRIVETRAIN_TEST_KAFKA=host:port cargo test --lib -- --ignored with_a_broker`.
+#[test]
+#[ignore = "needs a broker, named by DRIVETRAIN_TEST_KAFKA"]
+fn restarts_with_a_broker() {
+    let brokers = std::env::var("DRIVETRAIN_TEST_KAFKA").expect("DRIVETRAIN_TEST_KAFKA names a broker");
+    let prefix = format!("restarts-{}.", std::process::id());
+    let config = KafkaConfig { brokers, topic_prefix: prefix, ..KafkaConfig::default() };
+    let job = "restarts";
+    ensure_topics(&config, job).unwrap();
+    let claim = |generation| Claim { generation, job: job.into(), config_hash: "c".into(), version: "v".into() };
+    let commit = |sink: &mut TransactionalSink, epoch: i64| -> Result<(), crate::outlet::OutletError> {
+        let ticket = Ticket { epoch, ..Ticket::default() };
+        sink.begin()?;
+        let key = "driver-1".into();
+        let change = LiveChange { topic: Topic::DriverScores, key, value: Some(format!("{{\"n\":{epoch}}}")), epoch };
+        sink.produce(&LiveOutput { changes: vec![change], dead_letters: vec![] })?;
+        sink.append(&ProgressRecord { committed_epoch: epoch, epochs: vec![ticket], ..ProgressRecord::default() })?;
+        sink.commit()
+    };
+    let epochs = |entries: Vec<ProgressEntry>| -> Vec<i64> {
+        let epoch = |e| if let ProgressEntry::Commit(r) = e { r.committed_epoch } else { -1 };
+        entries.into_iter().map(epoch).collect()
+    };
+    let mut first = TransactionalSink::connect(&config, job).unwrap();
+    assert_eq!(first.read_all().unwrap(), []);
+    first.claim(&claim(1)).unwrap();
+    first.resume(-1).unwrap();
+    (0..5).for_each(|e| commit(&mut first, e).unwrap());
+    // One that hangs in the midst of a commit: everything is with the broker but the last word.
+    first.begin().unwrap();
+    let ticket = Ticket { epoch: 5, ..Ticket::default() };
+    first.append(&ProgressRecord { committed_epoch: 5, epochs: vec![ticket], ..ProgressRecord::default() }).unwrap();
+
+    let mut second = TransactionalSink::connect(&config, job).unwrap();
+    assert_eq!(epochs(second.read_all().unwrap()), [-1, 0, 1, 2, 3, 4], "what hangs is taken back");
+    second.claim(&claim(2)).unwrap();
+    second.resume(4).unwrap();
+    let error = first.commit().unwrap_err();
+    assert!(error.to_string().starts_with("another instance (a later generation) has taken over job"), "{error}");
+    assert!(!error.is_retryable());
+    let error = commit(&mut first, 6).unwrap_err();
+    assert!(error.to_string().contains("has taken over"), "{error}");
+    (5..10).for_each(|e| commit(&mut second, e).unwrap());
+    second.trim(3).unwrap();
+    assert_eq!(epochs(second.read_all().unwrap()).len(), 12, "offsets of an earlier instance's records are not known");
+    second.trim(7).unwrap();
+    assert_eq!(epochs(second.read_all().unwrap()), [8, 9]);
+    second.trim(9).unwrap();
+    assert_eq!(epochs(second.read_all().unwrap()), [9], "the record that names the checkpoint stays");
+    // And what the first one would still trim is gone, or before what is needed.
+    first.trim(2).unwrap();
+    assert_eq!(epochs(read_progress(&config, job).unwrap()), [9]);
+    fresh(&config, job).unwrap();
 }
 
 #[test]

@@ -92,7 +92,7 @@ pub fn fresh(config: &KafkaConfig, job: &str) -> Result<Vec<String>, KafkaError>
     Ok(names)
 }
 
-fn admin(config: &KafkaConfig) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
+pub(super) fn admin(config: &KafkaConfig) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
     config.client(&[], &[]).create().map_err(|e| config.error("cannot create the Kafka client", &e))
 }
 
@@ -210,7 +210,7 @@ impl Wake for Unpark {
     }
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);

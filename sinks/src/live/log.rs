@@ -1,17 +1,19 @@
 //! The writer of one topic: appends, and compacts when more than half of it is garbage.
 
-use super::{segment, segments};
-use crate::files::{At, FileError, create_dir, remove_file, sync_dir};
+use super::head::{Head, head};
+use super::{LiveError, segment, segments};
+use crate::failpoint;
+use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir};
 use crate::outlet::quoted;
 use hashbrown::HashMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Garbage that is not worth a compaction.
-const SMALL: u64 = 4 << 20;
+pub(super) const SMALL: u64 = 4 << 20;
 
 /// Where a key's newest record stands in the segment.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,58 @@ impl TopicLog {
         Ok(Self { dir: dir.to_path_buf(), number, file, pending, size: 0, places, live: 0, small: SMALL })
     }
 
+    /// Opens a topic as it was when the epochs up to `committed` had been committed; begins it if there is nothing. What
+    /// stands behind them, a torn line included, never happened and is cut off, as is what a crash has left of a
+    /// compaction. `keyed`: the lines are of keys ([`Self::put`]), not by themselves ([`Self::line`]).
+    ///
+    /// # Errors
+    /// [`LiveError::Damaged`] for a line that is none with committed ones behind it.
+    pub fn open(dir: &Path, committed: i64, keyed: bool) -> Result<Self, LiveError> {
+        for name in list(dir)?.iter().filter(|n| n.ends_with(".tmp")) {
+            remove_file(&dir.join(name))?;
+        }
+        let mut numbers = segments(dir)?;
+        // A segment gets its name when it is whole, so that the newest has all.
+        let Some(number) = numbers.pop() else { return Ok(Self::create(dir)?) };
+        for older in numbers {
+            remove_file(&segment(dir, older))?;
+        }
+        let path = segment(dir, number);
+        let file = OpenOptions::new().append(true).open(&path).at("cannot open", &path)?;
+        let (pending, places) = (String::new(), HashMap::default());
+        let mut log = Self { dir: dir.to_path_buf(), number, file, pending, size: 0, places, live: 0, small: SMALL };
+        log.read(&path, committed, keyed)?;
+        failpoint::hit("recovery.cut")?;
+        log.file.set_len(log.size).and_then(|()| log.file.sync_all()).at("cannot write", &path)?;
+        Ok(log)
+    }
+
+    /// Takes in the committed lines.
+    fn read(&mut self, path: &Path, committed: i64, keyed: bool) -> Result<(), LiveError> {
+        let mut reader = BufReader::with_capacity(1 << 18, File::open(path).at("cannot open", path)?);
+        let (mut line, mut number, mut damaged) = (Vec::new(), 0, None);
+        loop {
+            line.clear();
+            let len = reader.read_until(b'\n', &mut line).at("cannot read", path)? as u64;
+            number += 1;
+            let Some(text) = line.strip_suffix(b"\n") else { return Ok(()) };
+            match head(text, keyed) {
+                // From the first line of a commit that did not happen on, nothing has happened.
+                Some(Head { epoch, .. }) if epoch > committed => return Ok(()),
+                // A crash leaves anything behind what was synced, but nothing committed behind that.
+                None => _ = damaged.get_or_insert(number),
+                Some(head) => match (damaged, head.key) {
+                    (Some(line), _) => return Err(LiveError::Damaged { path: path.to_path_buf(), line }),
+                    (None, Some(key)) => self.place(&Arc::from(&*key), len as u32, head.ends),
+                    (None, None) => self.live += len,
+                },
+            }
+            if damaged.is_none() {
+                self.size += len;
+            }
+        }
+    }
+
     /// Compacts from this many bytes of garbage on (4 MiB by default).
     pub fn with_small(mut self, bytes: u64) -> Self {
         self.small = bytes;
@@ -60,13 +114,17 @@ impl TopicLog {
         let value = value.unwrap_or("null");
         let _ = writeln!(self.pending, "{{\"epoch\":{epoch},\"key\":{},\"value\":{value}}}", quoted(key));
         let len = (self.pending.len() - start) as u32;
-        let place = Place { offset: self.size, len };
+        self.place(key, len, value == "null");
         self.size += u64::from(len);
-        let old = if value == "null" {
+    }
+
+    /// Notes that the newest record of a key has these bytes at the end of the segment.
+    fn place(&mut self, key: &Arc<str>, len: u32, ends: bool) {
+        let old = if ends {
             self.places.remove(key)
         } else {
             self.live += u64::from(len);
-            self.places.insert(key.clone(), place)
+            self.places.insert(key.clone(), Place { offset: self.size, len })
         };
         self.live -= old.map_or(0, |p| u64::from(p.len));
     }
@@ -103,8 +161,10 @@ impl TopicLog {
         let mut order: Vec<(Arc<str>, Place)> = self.places.iter().map(|(k, p)| (k.clone(), *p)).collect();
         order.sort_unstable_by_key(|(_, p)| p.offset);
         let size = copy(&old, &tmp, &mut order)?;
+        failpoint::hit("compact.written")?;
         std::fs::rename(&tmp, &new).at("cannot rename to", &new)?;
         sync_dir(&self.dir)?;
+        failpoint::hit("compact.renamed")?;
         self.file = OpenOptions::new().append(true).open(&new).at("cannot open", &new)?;
         self.number += 1;
         self.places = order.into_iter().collect();

@@ -8,9 +8,11 @@
 //! Order of a commit: the records are appended and synced first, then the progress record; that one is the commit.
 //! A reader therefore reads the segments first and the newest committed epoch afterwards, and leaves out records of
 //! later epochs: it never sees what has not happened, and whatever a crash leaves behind the last commit counts for
-//! nothing. A topic is compacted into a new segment (written aside, renamed, then the old one deleted) right after a
-//! commit, when all that it holds is committed.
+//! nothing. When a start has come between the two (the log's generation is another one) it reads again: the new run's
+//! epochs have the numbers of those that the crash has left. A topic is compacted into a new segment (written aside, renamed, then the old one deleted) right after a
+//! commit, when all that it holds is committed. A restart cuts off what was not committed ([`TopicLog::open`]).
 
+mod head;
 mod log;
 mod outlet;
 mod read;
@@ -21,6 +23,18 @@ pub use read::{Follower, LiveRecord, read_dead_letters, read_latest};
 
 use crate::files::{FileError, list};
 use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// A local topic cannot be taken up again.
+#[derive(Debug, Error)]
+pub enum LiveError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(
+        "{path}, line {line}: not a record. The topic is damaged; restore it from a backup, or start over with --fresh"
+    )]
+    Damaged { path: PathBuf, line: u64 },
+}
 
 /// The segments of a topic's directory, ascending.
 fn segments(dir: &Path) -> Result<Vec<u64>, FileError> {

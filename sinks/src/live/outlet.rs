@@ -1,7 +1,8 @@
 //! The outlet without Kafka: topics as local logs, the progress log as a file. See [`crate::live`] for the order.
 
-use super::log::TopicLog;
-use crate::files::FileError;
+use super::log::{SMALL, TopicLog};
+use crate::failpoint;
+use crate::files::{FileError, list};
 use crate::outlet::{DeadLetter, LiveOutput, Outlet, OutletError, quoted};
 use crate::progress::data::{DataDir, LIVE};
 use crate::progress::local::LocalLog;
@@ -18,20 +19,30 @@ pub struct LocalOutlet {
     progress: LocalLog,
     topics: BTreeMap<Topic, TopicLog>,
     dead_letter: Option<TopicLog>,
+    /// Garbage of a topic up to this many bytes stays.
+    small: u64,
 }
 
 impl LocalOutlet {
-    /// Opens the progress log of a directory in which nothing was committed before ([`DataDir::next_generation`]).
+    /// Opens the progress log. The topics are opened by [`Outlet::resume`].
     pub fn open(data: &DataDir) -> Result<Self, OutletError> {
         let progress = LocalLog::open(data.path())?;
-        Ok(Self { live: data.path().join(LIVE), progress, topics: BTreeMap::new(), dead_letter: None })
+        Ok(Self { live: data.path().join(LIVE), progress, topics: BTreeMap::new(), dead_letter: None, small: SMALL })
+    }
+
+    /// Compacts and trims from this many bytes of garbage on.
+    #[cfg(test)]
+    pub(crate) fn with_small(mut self, bytes: u64) -> Self {
+        self.progress = self.progress.with_small(bytes);
+        self.small = bytes;
+        self
     }
 
     fn topic(&mut self, topic: Topic) -> Result<&mut TopicLog, FileError> {
         Ok(match self.topics.entry(topic) {
             std::collections::btree_map::Entry::Occupied(log) => log.into_mut(),
             std::collections::btree_map::Entry::Vacant(empty) => {
-                empty.insert(TopicLog::create(&self.live.join(topic.name()))?)
+                empty.insert(TopicLog::create(&self.live.join(topic.name()))?.with_small(self.small))
             }
         })
     }
@@ -66,9 +77,25 @@ impl ProgressLog for LocalOutlet {
     fn read_all(&self) -> Result<Vec<ProgressEntry>, ProgressError> {
         self.progress.read_all()
     }
+
+    fn trim(&mut self, checkpoint: i64) -> Result<(), ProgressError> {
+        self.progress.trim(checkpoint)
+    }
 }
 
 impl Outlet for LocalOutlet {
+    fn resume(&mut self, committed: i64) -> Result<(), OutletError> {
+        for name in list(&self.live)? {
+            let dir = self.live.join(&name);
+            if let Some(topic) = Topic::ALL.into_iter().find(|t| t.name() == name) {
+                self.topics.insert(topic, TopicLog::open(&dir, committed, true)?.with_small(self.small));
+            } else if name == DEAD_LETTER {
+                self.dead_letter = Some(TopicLog::open(&dir, committed, false)?);
+            }
+        }
+        Ok(())
+    }
+
     fn begin(&mut self) -> Result<(), OutletError> {
         Ok(())
     }
@@ -78,7 +105,10 @@ impl Outlet for LocalOutlet {
             self.topic(change.topic)?.put(&change.key, change.value.as_deref(), change.epoch);
         }
         output.dead_letters.iter().try_for_each(|letter| self.dead_letter(letter))?;
-        self.topics.values_mut().chain(&mut self.dead_letter).try_for_each(TopicLog::flush)?;
+        for log in self.topics.values_mut().chain(&mut self.dead_letter) {
+            log.flush()?;
+            failpoint::hit("produce.between")?;
+        }
         Ok(())
     }
 

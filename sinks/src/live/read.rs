@@ -4,7 +4,7 @@ use super::{segment, segments};
 use crate::files::{At, FileError};
 use crate::progress::ProgressError;
 use crate::progress::data::LIVE;
-use crate::progress::local::committed_epoch;
+use crate::progress::local::{committed_epoch, generation};
 use drivetrain_schemas::table::DEAD_LETTER;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -32,7 +32,7 @@ struct Line<'a> {
     value: Option<&'a RawValue>,
 }
 
-/// How often a reader begins anew because a compaction took its segment away.
+/// How often a reader begins anew because a compaction took its segment away, or a start came between.
 const ATTEMPTS: usize = 16;
 
 /// The newest committed value (JSON text) of each key of a topic, by key. Empty when the topic does not exist.
@@ -50,39 +50,61 @@ pub fn read_dead_letters(data: &Path) -> Result<Vec<String>, ProgressError> {
         epoch: i64,
     }
     let dir = data.join(LIVE).join(DEAD_LETTER);
-    let mut found = Vec::new();
-    for number in segments(&dir)? {
-        lines(&segment(&dir, number), 0, |line| {
-            if let Ok(Epoch { epoch }) = serde_json::from_str(line) {
-                found.push((epoch, line.to_string()));
-            }
-        })?;
+    repeatedly(&dir, || {
+        let before = generation(data)?;
+        let mut found = Vec::new();
+        for number in segments(&dir)? {
+            lines(&segment(&dir, number), 0, |line| {
+                if let Ok(Epoch { epoch }) = serde_json::from_str(line) {
+                    found.push((epoch, line.to_string()));
+                }
+            })?;
+        }
+        let Some(committed) = committed_since(data, before)? else { return Ok(None) };
+        found.retain(|(epoch, _)| *epoch <= committed);
+        Ok(Some(found.into_iter().map(|(_, line)| line).collect()))
+    })
+}
+
+/// Reads until it succeeds; `None` says that it must be done again.
+fn repeatedly<T>(dir: &Path, mut read: impl FnMut() -> Result<Option<T>, ProgressError>) -> Result<T, ProgressError> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match read() {
+            Err(ProgressError::File(e)) if e.source.kind() == std::io::ErrorKind::NotFound => last = Some(e),
+            Err(e) => return Err(e),
+            Ok(Some(done)) => return Ok(done),
+            Ok(None) => {}
+        }
     }
+    let problem = || "it was started again and again while it was read".to_string();
+    Err(last.map_or_else(
+        || ProgressError::Corrupt { place: dir.display().to_string(), problem: problem() },
+        ProgressError::from,
+    ))
+}
+
+/// The newest committed epoch (`i64::MIN` before the first), unless another generation has claimed since.
+fn committed_since(data: &Path, before: u64) -> Result<Option<i64>, ProgressError> {
     let committed = committed_epoch(data)?.unwrap_or(i64::MIN);
-    Ok(found.into_iter().filter(|(epoch, _)| *epoch <= committed).map(|(_, line)| line).collect())
+    Ok((generation(data)? == before).then_some(committed))
 }
 
 /// A topic at one instant: key → (epoch, value), and where to read on.
 struct Snapshot {
     values: BTreeMap<String, (i64, String)>,
+    generation: u64,
     segment: u64,
     offset: u64,
 }
 
 fn snapshot(data: &Path, topic: &str) -> Result<Snapshot, ProgressError> {
     let dir = data.join(LIVE).join(topic);
-    let mut last = None;
-    for _ in 0..ATTEMPTS {
-        match try_snapshot(data, &dir) {
-            Err(ProgressError::File(e)) if e.source.kind() == std::io::ErrorKind::NotFound => last = Some(e),
-            done => return done,
-        }
-    }
-    Err(last
-        .map_or_else(|| ProgressError::Corrupt { place: dir.display().to_string(), problem: "?".into() }, Into::into))
+    repeatedly(&dir, || try_snapshot(data, &dir))
 }
 
-fn try_snapshot(data: &Path, dir: &Path) -> Result<Snapshot, ProgressError> {
+fn try_snapshot(data: &Path, dir: &Path) -> Result<Option<Snapshot>, ProgressError> {
+    let before = generation(data)?;
     let numbers = segments(dir)?;
     let mut records = Vec::new();
     for &number in &numbers {
@@ -93,8 +115,9 @@ fn try_snapshot(data: &Path, dir: &Path) -> Result<Snapshot, ProgressError> {
         })?;
     }
     // Only now: what a compaction has taken away was replaced by something that this covers.
-    let committed = committed_epoch(data)?.unwrap_or(i64::MIN);
-    let mut snapshot = Snapshot { values: BTreeMap::new(), segment: numbers.last().copied().unwrap_or(0), offset: 0 };
+    let Some(committed) = committed_since(data, before)? else { return Ok(None) };
+    let segment = numbers.last().copied().unwrap_or(0);
+    let mut snapshot = Snapshot { values: BTreeMap::new(), generation: before, segment, offset: 0 };
     for (record, number, end) in records {
         if record.epoch > committed {
             continue;
@@ -107,7 +130,7 @@ fn try_snapshot(data: &Path, dir: &Path) -> Result<Snapshot, ProgressError> {
             None => snapshot.values.remove(&record.key),
         };
     }
-    Ok(snapshot)
+    Ok(Some(snapshot))
 }
 
 fn parse(line: &str) -> Option<LiveRecord> {
@@ -135,6 +158,7 @@ pub struct Follower {
     data: PathBuf,
     topic: String,
     known: BTreeMap<String, i64>,
+    generation: u64,
     segment: u64,
     offset: u64,
 }
@@ -142,7 +166,7 @@ pub struct Follower {
 impl Follower {
     pub fn new(data: &Path, topic: &str) -> Self {
         let known = BTreeMap::new();
-        Self { data: data.to_path_buf(), topic: topic.to_string(), known, segment: 0, offset: 0 }
+        Self { data: data.to_path_buf(), topic: topic.to_string(), known, generation: 0, segment: 0, offset: 0 }
     }
 
     /// What was committed since the last poll; at first all values. Does not wait.
@@ -162,7 +186,7 @@ impl Follower {
         if let Err(e) = read {
             return if e.source.kind() == std::io::ErrorKind::NotFound { self.catch_up() } else { Err(e.into()) };
         }
-        let committed = committed_epoch(&self.data)?.unwrap_or(i64::MIN);
+        let Some(committed) = committed_since(&self.data, self.generation)? else { return self.catch_up() };
         let mut records = Vec::new();
         for (len, record) in found {
             if record.as_ref().is_some_and(|r| r.epoch > committed) {
@@ -182,7 +206,7 @@ impl Follower {
 
     /// Reads the topic whole and tells what is other than known.
     fn catch_up(&mut self) -> Result<Vec<LiveRecord>, ProgressError> {
-        let Snapshot { values, segment, offset } = snapshot(&self.data, &self.topic)?;
+        let Snapshot { values, generation, segment, offset } = snapshot(&self.data, &self.topic)?;
         let mut records = Vec::new();
         for (key, epoch) in &self.known {
             if !values.contains_key(key) {
@@ -197,7 +221,7 @@ impl Follower {
         }
         records.sort_by_key(|r| r.epoch);
         self.known = known;
-        (self.segment, self.offset) = (segment, offset);
+        (self.generation, self.segment, self.offset) = (generation, segment, offset);
         Ok(records)
     }
 }

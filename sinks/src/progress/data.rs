@@ -5,15 +5,19 @@
 //!   drivetrain.json   this directory belongs to drivetrain, and to which job
 //!   lock              held while a job runs: pid, host, start
 //!   progress/         the progress log (without Kafka)
-//!   bindings/         which input each epoch had: `--as-of TIME`, `replay --bindings`
+//!   bindings/         g<n>.jsonl: which input each epoch had: `--as-of TIME`, `replay --bindings`
+//!   checkpoints/g<n>/ operators' states
 //!   staging/g<n>/     history files being written
 //!   history/          published history files
 //!   live/             the newest values (without Kafka)
-//!   manifest.jsonl    the published files
+//!   manifest/         g<n>.jsonl: the published files; the highest generation's counts
 //! ```
+//!
+//! `n` is the generation, one more at each start: an instance that was overtaken (only with Kafka, where it can commit
+//! nothing more) writes to paths that nobody reads.
 
-use super::local;
-use super::{ProgressError, next_generation};
+use super::{ProgressError, local};
+use crate::checkpoint::CHECKPOINTS;
 use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir, write_atomically};
 use drivetrain_schemas::table::{DEAD_LETTER, TableId, Topic};
 use drivetrain_schemas::time::format_rfc3339;
@@ -25,8 +29,8 @@ use thiserror::Error;
 
 pub const MARKER: &str = "drivetrain.json";
 pub const LOCK: &str = "lock";
-pub const MANIFEST: &str = "manifest.jsonl";
-pub const BINDINGS: &str = "bindings/tickets.jsonl";
+pub const MANIFEST: &str = "manifest";
+pub const BINDINGS: &str = "bindings";
 pub const HISTORY: &str = "history";
 pub const LIVE: &str = "live";
 pub const STAGING: &str = "staging";
@@ -48,6 +52,20 @@ pub enum DataError {
     HasProgress { place: String, job: String },
 }
 
+/// Whether a job has written to a directory (or what it wrote was copied there).
+pub fn has_data(data: &Path) -> bool {
+    [MARKER, MANIFEST, HISTORY, LIVE].iter().any(|name| data.join(name).exists())
+}
+
+/// What to do when another process holds the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Refuse: without Kafka the lock is what keeps two jobs apart, and with `--fresh` files in use would be deleted.
+    Refuse,
+    /// Say so and go on: with Kafka the broker sees to it that the other one can commit nothing more, and it may hang.
+    TakeOver,
+}
+
 /// Who holds the lock.
 #[derive(Debug, Serialize, Deserialize)]
 struct Holder {
@@ -64,7 +82,7 @@ struct Marker {
     job: String,
 }
 
-/// A data directory under our lock, which is held until this is dropped.
+/// A data directory under our lock, which is held until this is dropped (or taken over, see [`Held`]).
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -76,12 +94,12 @@ impl DataDir {
     /// to whoever is refused.
     ///
     /// # Errors
-    /// [`DataError::Locked`] when another process has it, [`DataError::Foreign`] when it holds somebody else's files
-    /// under our names.
-    pub fn lock(data: &Path, job: &str, started: i64) -> Result<Self, DataError> {
+    /// [`DataError::Locked`] when another process has it and `held` is [`Held::Refuse`], [`DataError::Foreign`] when it
+    /// holds somebody else's files under our names.
+    pub fn lock(data: &Path, job: &str, started: i64, held: Held) -> Result<Self, DataError> {
         create_dir(data)?;
         if !data.join(MARKER).is_file() {
-            let ours = ["history", "live", "staging", "progress", "bindings", MANIFEST, LOCK];
+            let ours = [HISTORY, LIVE, STAGING, "progress", BINDINGS, CHECKPOINTS, MANIFEST, LOCK];
             if let Some(name) = list(data)?.into_iter().find(|n| ours.contains(&n.as_str())) {
                 return Err(DataError::Foreign { data: data.to_path_buf(), name });
             }
@@ -93,6 +111,9 @@ impl DataDir {
             options.create(true).truncate(false).read(true).write(true).open(&path).at("cannot open", &path)?;
         match file.try_lock() {
             Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) if held == Held::TakeOver => {
+                tracing::warn!(data = %data.display(), "taking over from {}", holder(&mut file));
+            }
             Err(std::fs::TryLockError::WouldBlock) => {
                 return Err(DataError::Locked { data: data.to_path_buf(), holder: holder(&mut file) });
             }
@@ -114,7 +135,14 @@ impl DataDir {
     pub fn fresh(&self) -> Result<Vec<String>, DataError> {
         let mut deleted = Vec::new();
         // The manifest and the progress log go first: without them the rest is not looked at, whenever this is cut off.
-        for name in [MANIFEST, local::LOG, BINDINGS] {
+        self.delete_generations(MANIFEST, &mut deleted)?;
+        if remove_file(&self.path.join(local::LOG))? {
+            deleted.push(local::LOG.to_string());
+        }
+        self.delete_generations(BINDINGS, &mut deleted)?;
+        remove_file(&self.path.join(local::LOG).with_extension("tmp"))?;
+        // As they were called before every path had a generation.
+        for name in ["manifest.jsonl", "bindings/tickets.jsonl"] {
             if remove_file(&self.path.join(name))? {
                 deleted.push(name.to_string());
             }
@@ -122,16 +150,28 @@ impl DataDir {
         let generation = |n: &str| n.strip_prefix('g').is_some_and(|g| g.parse::<u64>().is_ok());
         let table = |n: &str| n.strip_suffix("_log").and_then(TableId::by_name).is_some();
         let topic = |n: &str| n == DEAD_LETTER || Topic::ALL.iter().any(|t| t.name() == n);
+        self.delete_dirs(CHECKPOINTS, generation, &mut deleted)?;
         self.delete_dirs(HISTORY, table, &mut deleted)?;
         self.delete_dirs(LIVE, topic, &mut deleted)?;
         self.delete_dirs(STAGING, generation, &mut deleted)?;
-        for dir in ["progress", "bindings", HISTORY, LIVE, STAGING] {
+        for dir in ["progress", BINDINGS, MANIFEST, CHECKPOINTS, HISTORY, LIVE, STAGING] {
             // Stays when something foreign is in it.
             let _ = std::fs::remove_dir(self.path.join(dir));
         }
         sync_dir(&self.path)?;
         deleted.sort();
         Ok(deleted)
+    }
+
+    fn delete_generations(&self, parent: &str, deleted: &mut Vec<String>) -> Result<(), FileError> {
+        let dir = self.path.join(parent);
+        for generation in generations(&dir)? {
+            let path = generation_file(&dir, generation);
+            remove_file(&path.with_extension("tmp"))?;
+            remove_file(&path)?;
+            deleted.push(format!("{parent}/g{generation}.jsonl"));
+        }
+        Ok(())
     }
 
     fn delete_dirs(
@@ -149,27 +189,19 @@ impl DataDir {
         }
         Ok(())
     }
+}
 
-    /// Looks whether a run may begin here, and returns its generation: one more than the last that claimed. What a run
-    /// that never committed has left is deleted.
-    ///
-    /// # Errors
-    /// [`DataError::HasProgress`] when an earlier run has committed something here: restarting from it is not yet
-    /// possible.
-    pub fn next_generation(&self, job: &str) -> Result<u64, DataError> {
-        let entries = local::read_all(&self.path)?;
-        let (generation, progress) = next_generation(&entries);
-        let published = std::fs::metadata(self.path.join(MANIFEST)).is_ok_and(|m| m.len() > 0);
-        if progress || published {
-            return Err(DataError::HasProgress { place: self.path.display().to_string(), job: job.to_string() });
-        }
-        let mut leftovers = Vec::new();
-        self.delete_dirs(STAGING, |n| n.starts_with('g'), &mut leftovers)?;
-        let topic = |n: &str| n == DEAD_LETTER || Topic::ALL.iter().any(|t| t.name() == n);
-        self.delete_dirs(LIVE, topic, &mut leftovers)?;
-        remove_file(&self.path.join(BINDINGS))?;
-        Ok(generation)
-    }
+/// The generations that have a file in a directory ([`generation_file`]), ascending.
+pub(crate) fn generations(dir: &Path) -> Result<Vec<u64>, FileError> {
+    let number = |name: &String| name.strip_prefix('g')?.strip_suffix(".jsonl")?.parse().ok();
+    let mut generations: Vec<u64> = list(dir)?.iter().filter_map(number).collect();
+    generations.sort_unstable();
+    Ok(generations)
+}
+
+/// `g<generation>.jsonl` in a directory.
+pub(crate) fn generation_file(dir: &Path, generation: u64) -> PathBuf {
+    dir.join(format!("g{generation}.jsonl"))
 }
 
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
@@ -195,7 +227,6 @@ fn host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::{Claim, ProgressLog, ProgressRecord};
 
     fn touch(path: PathBuf) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -206,45 +237,67 @@ mod tests {
     fn a_second_start_is_refused_and_told_who_holds_it() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("a/b");
-        let first = DataDir::lock(&data, "j", 0).unwrap();
-        let error = DataDir::lock(&data, "j", 0).unwrap_err().to_string();
+        let first = DataDir::lock(&data, "j", 0, Held::Refuse).unwrap();
+        let error = DataDir::lock(&data, "j", 0, Held::Refuse).unwrap_err().to_string();
         assert!(error.contains(&format!("process {} on ", std::process::id())), "{error}");
         assert!(error.contains("started 1970-01-01T00:00:00Z"), "{error}");
-        drop(first);
-        DataDir::lock(&data, "j", 0).unwrap();
+        // With Kafka a holder that hangs is in nobody's way, and the next one is told of its successor.
+        let second = DataDir::lock(&data, "j", 1_000_000, Held::TakeOver).unwrap();
+        let error = DataDir::lock(&data, "j", 0, Held::Refuse).unwrap_err().to_string();
+        assert!(error.contains("started 1970-01-01T00:00:01Z"), "{error}");
+        drop((first, second));
+        DataDir::lock(&data, "j", 0, Held::Refuse).unwrap();
     }
 
     #[test]
     fn foreign_files_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         touch(dir.path().join("history/notes.txt"));
-        assert!(matches!(DataDir::lock(dir.path(), "j", 0), Err(DataError::Foreign { name, .. }) if name == "history"));
+        assert!(
+            matches!(DataDir::lock(dir.path(), "j", 0, Held::Refuse), Err(DataError::Foreign { name, .. }) if name == "history")
+        );
         assert_eq!(list(dir.path()).unwrap(), ["history"]);
     }
 
     #[test]
     fn fresh_deletes_ours_only() {
         let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::lock(dir.path(), "j", 0).unwrap();
+        let data = DataDir::lock(dir.path(), "j", 0, Held::Refuse).unwrap();
         let ours = [
             "history/trips_log/date=2026-01-01/g1-1-1-0.parquet",
             "live/dead_letter/0000000001.jsonl",
             "staging/g3/x",
+            "checkpoints/g3/x-0-1-0.ckpt",
+            "manifest/g3.jsonl",
             "manifest.jsonl",
             "progress/log.jsonl",
+            "bindings/g2.jsonl",
+            "bindings/g10.jsonl",
             "bindings/tickets.jsonl",
         ];
-        let foreign =
-            ["readme.txt", "history/mine/a.parquet", "history/trips.csv", "live/other/x", "staging/x", "more/y"];
+        let foreign = [
+            "readme.txt",
+            "history/mine/a.parquet",
+            "history/trips.csv",
+            "live/other/x",
+            "staging/x",
+            "checkpoints/x",
+            "bindings/mine.jsonl",
+            "more/y",
+        ];
         ours.iter().chain(&foreign).for_each(|f| touch(dir.path().join(f)));
         let deleted = data.fresh().unwrap();
         assert_eq!(
             deleted,
             [
+                "bindings/g10.jsonl",
+                "bindings/g2.jsonl",
                 "bindings/tickets.jsonl",
+                "checkpoints/g3",
                 "history/trips_log",
                 "live/dead_letter",
                 "manifest.jsonl",
+                "manifest/g3.jsonl",
                 "progress/log.jsonl",
                 "staging/g3"
             ]
@@ -252,21 +305,5 @@ mod tests {
         assert!(ours.iter().all(|f| !dir.path().join(f).exists()));
         assert!(foreign.iter().all(|f| dir.path().join(f).exists()));
         assert!(!dir.path().join("progress").exists());
-    }
-
-    #[test]
-    fn progress_is_not_run_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::lock(dir.path(), "j", 0).unwrap();
-        assert_eq!(data.next_generation("j").unwrap(), 1);
-        let mut log = local::LocalLog::open(dir.path()).unwrap();
-        let claim = Claim { generation: 1, job: "j".into(), config_hash: String::new(), version: String::new() };
-        log.claim(&claim).unwrap();
-        assert_eq!(data.next_generation("j").unwrap(), 2, "a claim alone is no progress");
-        log.append(&ProgressRecord { generation: 1, ..ProgressRecord::default() }).unwrap();
-        let error = data.next_generation("j").unwrap_err();
-        assert!(matches!(error, DataError::HasProgress { .. }) && error.to_string().contains("--fresh"), "{error}");
-        data.fresh().unwrap();
-        assert_eq!(data.next_generation("j").unwrap(), 1);
     }
 }

@@ -3,7 +3,8 @@
 //! A crash can tear the last line only, so a last line without its end or with a wrong checksum never happened and is
 //! dropped; anything wrong before it is damage.
 
-use crate::files::{At, FileError};
+use crate::failpoint;
+use crate::files::{At, FileError, sync_dir};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,11 @@ use std::path::{Path, PathBuf};
 /// One line, checksum and all.
 pub fn line(json: &str) -> String {
     format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()))
+}
+
+/// Bytes of the line of this JSON.
+pub fn bytes(json: &str) -> u64 {
+    json.len() as u64 + 10
 }
 
 /// The JSON of a line without its end; `None` when the checksum is wrong.
@@ -46,8 +52,9 @@ pub fn scan(path: &Path, mut each: impl FnMut(&str)) -> Result<Scan, FileError> 
             return Ok(scan);
         }
         number += 1;
-        let json = buffer.strip_suffix(b"\n").and_then(check);
-        let Some(json) = json else {
+        // Without its end it is the last line: torn by a crash, or being written.
+        let Some(line) = buffer.strip_suffix(b"\n") else { return Ok(scan) };
+        let Some(json) = check(line) else {
             let rest = reader.fill_buf().at("cannot read", path)?;
             if !rest.is_empty() {
                 scan.damaged = Some((number, scan.good));
@@ -103,6 +110,18 @@ impl Appender {
         Ok(Self { path: path.to_path_buf(), file })
     }
 
+    /// Writes the file anew, durable, with these lines: a reader sees the old one or the new one. `step`: the failpoint
+    /// between the two.
+    pub fn replace(path: &Path, lines: &[u8], step: &'static str) -> Result<Self, FileError> {
+        let tmp = path.with_extension("tmp");
+        let mut file = File::create(&tmp).at("cannot create", &tmp)?;
+        file.write_all(lines).and_then(|()| file.sync_all()).at("cannot write", &tmp)?;
+        failpoint::hit(step)?;
+        std::fs::rename(&tmp, path).at("cannot rename to", path)?;
+        path.parent().map_or(Ok(()), sync_dir)?;
+        Ok(Self { path: path.to_path_buf(), file })
+    }
+
     /// Writes lines in one go; durable after [`Self::sync`].
     pub fn append(&mut self, lines: &str) -> Result<(), FileError> {
         self.file.write_all(lines.as_bytes()).at("cannot write", &self.path)
@@ -110,5 +129,37 @@ impl Appender {
 
     pub fn sync(&mut self) -> Result<(), FileError> {
         self.file.sync_data().at("cannot sync", &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A line that is being written is no damage, however the reader comes upon it.
+    #[test]
+    fn reading_while_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        let mut file = File::create(&path).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for i in 0..2_000 {
+                    let line = line(&format!("{{\"n\":{i},\"text\":\"{}\"}}", "x".repeat(i % 700)));
+                    line.as_bytes().chunks(97).for_each(|piece| file.write_all(piece).unwrap());
+                }
+                done.store(true, Ordering::Release);
+            });
+            while !done.load(Ordering::Acquire) {
+                let mut count = 0;
+                let scan = scan(&path, |_| count += 1).unwrap();
+                assert_eq!(scan.damaged, None, "after {count} lines");
+            }
+        });
+        let mut count = 0;
+        scan(&path, |_| count += 1).unwrap();
+        assert_eq!(count, 2_000);
     }
 }

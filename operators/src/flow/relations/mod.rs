@@ -18,6 +18,7 @@ mod tree;
 pub use rows::{DriverRow, DriverTrip, FleetRow, Kinds, Problem, Scored, Totals, TripRow, WorstDriver};
 
 use super::Rows;
+use crate::config::KernelConfig;
 use crate::facts::{AnomalyFact, TripFact};
 use crate::score::PolicyError;
 use drivetrain_schemas::catalogue::Catalogue;
@@ -40,10 +41,14 @@ pub struct Relations<'scope> {
     pub problems: Rows<'scope, Problem>,
 }
 
-/// Builds the relations.
-pub fn relations<'scope>(facts: Facts<'scope>, catalogue: Arc<Catalogue>) -> Relations<'scope> {
+/// Builds the relations. `config`: what the trip facts keep.
+pub fn relations<'scope>(
+    facts: Facts<'scope>,
+    catalogue: Arc<Catalogue>,
+    config: Arc<KernelConfig>,
+) -> Relations<'scope> {
     let tree = tree::tree(facts.documents.clone());
-    let (policies, refused) = policies::policies(facts.documents.clone(), catalogue);
+    let (policies, refused) = policies::policies(facts.documents.clone(), catalogue, config);
     let located = tree::locate(facts.trips, facts.anomalies, facts.documents.clone());
     let scored = policies::score(located.trips, policies, &tree);
     let trips = scored.clone().flat_map(|scored| scored.row());

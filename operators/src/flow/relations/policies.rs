@@ -2,6 +2,7 @@
 
 use super::tree::Tree;
 use super::{Problem, Scored, refusal};
+use crate::config::KernelConfig;
 use crate::facts::TripFact;
 use crate::flow::Rows;
 use crate::score::{ResolvedPolicy, score as score_trip};
@@ -16,14 +17,16 @@ type Candidate = (u32, Arc<ResolvedPolicy>);
 
 const EVERYBODY: u32 = u32::MAX;
 
-/// The policies that can be used, and the problems of those that can't.
+/// The policies that can be used, and the problems of those that can't: a policy that would count wrongly governs
+/// nothing.
 pub(super) fn policies<'scope>(
     documents: Rows<'scope, Document>,
     catalogue: Arc<Catalogue>,
+    config: Arc<KernelConfig>,
 ) -> (Rows<'scope, Arc<ResolvedPolicy>>, Rows<'scope, Problem>) {
     let resolved = documents.flat_map(move |document| match document {
         Document::Policy(policy) => {
-            let resolved = ResolvedPolicy::new(&policy, &catalogue).map(Arc::new);
+            let resolved = ResolvedPolicy::new(&policy, &catalogue, &config.trip.harsh).map(Arc::new);
             Some(resolved.map_err(|error| refusal(&policy.policy_id, policy.version, &error)))
         }
         _ => None,

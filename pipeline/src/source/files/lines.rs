@@ -42,22 +42,25 @@ impl<R: Read> Splitter<R> {
     /// The next records; None at the end.
     ///
     /// # Errors
-    /// What reading or unpacking says.
+    /// What reading or unpacking says; [`Self::line`] then is the first that did not come whole.
     pub(crate) fn next_block(&mut self) -> std::io::Result<Option<LineBlock>> {
         while !self.ended {
             let mut block = LineBlock { bytes: std::mem::take(&mut self.tail), spans: Vec::new() };
             let start = block.bytes.len();
             block.bytes.resize(start + BLOCK, 0);
-            let read = read_full(&mut self.input, block.bytes.get_mut(start..).unwrap_or_default())?;
+            let (read, failed) = read_full(&mut self.input, block.bytes.get_mut(start..).unwrap_or_default());
             block.bytes.truncate(start + read);
-            self.ended = read < BLOCK;
+            self.ended = read < BLOCK && failed.is_none();
             if self.line == 1 && start == 0 && block.bytes.starts_with(b"\xef\xbb\xbf") {
                 block.bytes.drain(..3);
             }
-            if self.cut && !self.resume_after_cut(&mut block, start) {
-                continue;
+            let whole = !self.cut || self.resume_after_cut(&mut block, start);
+            if whole {
+                self.split(&mut block);
             }
-            self.split(&mut block);
+            if let Some(error) = failed {
+                return Err(error);
+            }
             if !block.spans.is_empty() {
                 return Ok(Some(block));
             }
@@ -142,8 +145,9 @@ fn quoted_end(rest: &[u8], delimiter: u8) -> Option<usize> {
     None
 }
 
-/// Fills the buffer as far as the input goes; less than all means its end.
-fn read_full(input: &mut impl Read, mut buffer: &mut [u8]) -> std::io::Result<usize> {
+/// Fills the buffer as far as the input goes: how far, and what stood in the way. Less than all, and nothing in the
+/// way, means its end.
+fn read_full(input: &mut impl Read, mut buffer: &mut [u8]) -> (usize, Option<std::io::Error>) {
     let mut total = 0;
     while !buffer.is_empty() {
         match input.read(buffer) {
@@ -153,8 +157,8 @@ fn read_full(input: &mut impl Read, mut buffer: &mut [u8]) -> std::io::Result<us
                 buffer = buffer.get_mut(n..).unwrap_or_default();
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+            Err(e) => return (total, Some(e)),
         }
     }
-    Ok(total)
+    (total, None)
 }

@@ -39,7 +39,7 @@ fn a_restart_emits_only_what_differs() {
     let known = replay(with(&[(ControlKind::Fleets, before)])).tickets[0].control.clone();
     let after = write(directory.path(), "f.jsonl", "{\"fleet_id\":\"c\"}\n{\"fleet_id\":\"a\",\"name\":\"A\"}\n");
     let mut job = with(&[(ControlKind::Fleets, after)]);
-    job.resume = Some(Resume { next_epoch: 9, bindings: Vec::new(), control: known });
+    job.resume = Some(Resume { next_epoch: 9, bindings: Vec::new(), control: known, ..Resume::default() });
     job.committed.store(8, Ordering::Relaxed);
     let outcome = replay(job);
     assert_eq!(keys(&outcome), [(9, "a", true), (9, "b", false)]);

@@ -52,10 +52,18 @@ fn gzip_of_several_members_and_zstd_of_several_frames() {
 
 #[test]
 fn a_broken_gzip_names_the_file_and_what_was_read() {
-    let mut packed = gzip("{1}\n".repeat(100_000).as_bytes());
-    packed.truncate(packed.len() / 2);
-    let error = fails("broken.jsonl.gz", packed, "").to_string();
-    assert!(error.contains("broken.jsonl.gz") && error.contains("line "), "{error}");
+    // In the first block of 256 KiB and beyond it, within a line.
+    for lines in [1_000, 50_000] {
+        let text: String = (0..lines).map(|n| format!("{{{}}}\n", n * 7919 % 65_521)).collect();
+        let mut packed = gzip(text.as_bytes());
+        packed.truncate(packed.len() / 2);
+        let mut came = Vec::new();
+        std::io::copy(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut came).unwrap_err();
+        let whole = came.iter().filter(|byte| **byte == b'\n').count();
+        assert!((lines / 4..lines).contains(&whole), "{whole} of {lines}");
+        let error = fails("broken.jsonl.gz", packed, "").to_string();
+        assert!(error.contains("broken.jsonl.gz") && error.contains(&format!("after line {whole} ")), "{error}");
+    }
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn bindings_repeat_a_run_over_topics() {
     rest.resume = Some(Resume {
         next_epoch: recorded.tickets.len() as i64,
         bindings: recorded.tickets.iter().flat_map(|t| t.bindings.clone()).collect(),
-        control: Vec::new(),
+        ..Resume::default()
     });
     rest.committed.store(recorded.tickets.len() as i64 - 1, Ordering::Relaxed);
     let (rest, _) = launch(rest).finish(|tickets| bound(tickets) >= 1200);

@@ -69,6 +69,10 @@ pub(crate) fn write(directory: &Path, name: &str, bytes: impl AsRef<[u8]>) -> St
     path.to_string_lossy().into()
 }
 
+pub(crate) fn epochs(config: EpochConfig) -> EpochSettings {
+    config.resolve(Pending { quiet: 2_000_000, vehicle_state_every: 1_000_000 }).unwrap()
+}
+
 pub(crate) fn job(sources: Vec<SourceSpec>, inputs: &[String]) -> Job {
     let files = super::files::resolve(inputs, &sources).unwrap();
     let peeks = sources.iter().map(|_| peek()).collect();
@@ -77,7 +81,7 @@ pub(crate) fn job(sources: Vec<SourceSpec>, inputs: &[String]) -> Job {
         sources,
         input: Input { files, kafka: None },
         reference: Reference::default(),
-        epochs: EpochConfig { max_records: 10, chunk_records: 4, ..EpochConfig::default() }.resolve().unwrap(),
+        epochs: epochs(EpochConfig { max_records: 10, chunk_records: 4, ..EpochConfig::default() }),
         max_record: 1000,
         mode: Mode::Replay,
         resume: None,

@@ -85,7 +85,7 @@ fn a_restart_repeats_the_bound_epochs_and_goes_on() {
     }
     let mut rest = job(vec![source("s", "")], &inputs);
     rest.committed.store(4, Ordering::Relaxed);
-    rest.resume = Some(Resume { next_epoch: 3, bindings: positions.into_values().collect(), control: Vec::new() });
+    rest.resume = Some(Resume { next_epoch: 3, bindings: positions.into_values().collect(), ..Resume::default() });
     rest.plan = Plan { tickets: whole.tickets[3..5].to_vec(), go_on: true };
     let rest = replay(rest);
     assert_eq!(rest.epochs, whole.epochs.iter().filter(|(e, _)| *e > 2).cloned().collect::<Vec<_>>());
@@ -118,7 +118,7 @@ fn nothing_is_read_beyond_max_in_flight_and_a_stop_is_heard_there() {
 
 #[test]
 fn time_closes_epochs_in_a_running_job_only_and_silence_makes_some() {
-    let settings = EpochConfig { max_records: 5, ..EpochConfig::default() }.resolve().unwrap();
+    let settings = epochs(EpochConfig { max_records: 5, ..EpochConfig::default() });
     let start = Instant::now();
     let at = |ms| start + Duration::from_millis(ms);
     for mode in [Mode::Run, Mode::Replay] {
@@ -127,7 +127,6 @@ fn time_closes_epochs_in_a_running_job_only_and_silence_makes_some() {
         assert!(!ticker.due(at(500)));
         assert!(!ticker.wants_empty(at(199)));
         assert_eq!(ticker.wants_empty(at(200)), run);
-        assert!(!ticker.wants_empty(at(61_000)), "nothing can close any more");
         ticker.begin(at(1000));
         ticker.gave(4);
         assert!(!ticker.due(at(1019)));
@@ -138,8 +137,59 @@ fn time_closes_epochs_in_a_running_job_only_and_silence_makes_some() {
         assert!(!ticker.is_open() && ticker.epoch() == 2 && ticker.room() == 5);
         assert!(ticker.may_begin(-6) && !ticker.may_begin(-7));
     }
-    assert!(EpochConfig { interval: "20".into(), ..EpochConfig::default() }.resolve().is_err());
-    assert_eq!(EpochConfig { chunk_records: 0, ..EpochConfig::default() }.resolve().unwrap_err().0, "chunk_records");
+    let refused = |config: EpochConfig| config.resolve(Pending::default()).unwrap_err().0;
+    assert_eq!(refused(EpochConfig { interval: "20".into(), ..EpochConfig::default() }), "interval");
+    assert_eq!(refused(EpochConfig { chunk_records: 0, ..EpochConfig::default() }), "chunk_records");
+}
+
+/// When the empty epochs end that an idle job makes, in ms after its last input: looked at each 10 ms, but not while
+/// `stalled`.
+fn empty_epochs(settings: EpochSettings, stalled: std::ops::Range<u64>) -> Vec<u64> {
+    let start = Instant::now();
+    let mut ticker = super::super::ticker::Ticker::new(settings, Mode::Run, 1, start);
+    ticker.begin(start);
+    ticker.close(start + settings.interval);
+    let mut made = Vec::new();
+    for ms in (20..200_000).step_by(10).filter(|ms| !stalled.contains(ms)) {
+        let now = start + Duration::from_millis(ms);
+        if ticker.wants_empty(now) {
+            ticker.close(now);
+            made.push(ms);
+        }
+    }
+    made
+}
+
+#[test]
+fn an_epoch_comes_after_everything_that_is_pending_and_then_none() {
+    let settled = epochs(EpochConfig::default());
+    assert_eq!(settled.settle, Duration::from_secs(12), "quiet, 2 s, and 10 s");
+    let made = empty_epochs(settled, 0..0);
+    assert!(made.windows(2).all(|w| w[1] - w[0] == 200), "{made:?}");
+    assert!((12_000..12_200).contains(made.last().unwrap()), "{made:?}");
+    // Commits that take half a minute hold epochs back, but not for ever.
+    let made = empty_epochs(settled, 1_000..31_000);
+    assert!(made.last() >= Some(&31_000) && made.iter().filter(|ms| **ms > 1_000).count() == 1, "{made:?}");
+
+    // Whatever is pending is said, by the default and by every setting that is not refused.
+    for (quiet, vehicle_state_every) in [(2, 1), (90, 1), (2, 100), (0, 0)] {
+        let pending = Pending { quiet: quiet * 1_000_000, vehicle_state_every: vehicle_state_every * 1_000_000 };
+        let longest = quiet.max(vehicle_state_every) as u64;
+        for settle in [None, Some(longest), Some(longest + 1)] {
+            let config = EpochConfig { settle: settle.map(|s| format!("{s}s")), ..EpochConfig::default() };
+            match config.resolve(pending) {
+                Ok(settings) => {
+                    assert_ne!(settle, Some(longest));
+                    assert!(empty_epochs(settings, 0..0).last() >= Some(&(longest * 1000)), "{pending:?} {settle:?}");
+                }
+                Err((field, reason)) => {
+                    assert_eq!((field, settle), ("settle", Some(longest)));
+                    let name = if quiet >= vehicle_state_every { "time.quiet" } else { "live.vehicle_state_every" };
+                    assert!(reason.contains(name) && reason.contains(&format!("\"{}s\"", longest + 10)), "{reason}");
+                }
+            }
+        }
+    }
 }
 
 /// Chunks in the order in which the only worker got them.

@@ -1,0 +1,144 @@
+//! What operators hand over at a checkpoint, and what they begin with after a restart (docs/adr/0004).
+//!
+//! ```text
+//!  Mark::Epoch { checkpoint } ─► operator ─(has finished that epoch)─► Keep(epoch, name, what has changed) ─► committer
+//!                                                         restart: Restored { name → records } ─► operator
+//! ```
+//!
+//! Contract: the parts of all flagged epochs up to c, merged, are the operator's whole state after c; nothing of c + 1
+//! is in them. So an operator that begins with them and gets the epochs from c + 1 on does what one that never stopped
+//! would do. The state is found by key, so the number of workers may be another one.
+
+use super::sequence::Mark;
+use super::{Rows, Time};
+use differential_dataflow::{AsCollection, ExchangeData};
+use drivetrain_schemas::records::{Change, Records};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Concat;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::ToStream;
+
+/// An operator that keeps says nothing downstream.
+type Nothing = CapacityContainerBuilder<Vec<()>>;
+
+/// Takes what an operator of this worker has changed up to an epoch: (epoch, operator, records).
+pub type Keep = Rc<dyn Fn(Time, &'static str, Records)>;
+
+/// What a worker begins with: by operator, the records that are its own.
+#[derive(Debug, Default)]
+pub struct Restored {
+    parts: BTreeMap<String, Records>,
+    problem: Option<String>,
+}
+
+impl Restored {
+    pub fn new(parts: BTreeMap<String, Records>) -> Self {
+        Self { parts, problem: None }
+    }
+
+    /// The records of an operator; each is asked for once.
+    pub fn take(&mut self, operator: &str) -> Option<Records> {
+        self.parts.remove(operator)
+    }
+
+    /// The rows of a collection with their counts. Rows that cannot be read are a [`Self::problem`].
+    pub fn rows<D: DeserializeOwned>(&mut self, operator: &str) -> Vec<(D, isize)> {
+        let Some(records) = self.take(operator) else { return Vec::new() };
+        let mut rows = Vec::with_capacity(records.len());
+        for record in records.iter() {
+            let Change::Add(count) = record.change else { continue };
+            match unpack(record.key) {
+                Ok(row) => rows.push((row, count as isize)),
+                Err(problem) => self.problem = Some(format!("{operator}: {problem}")),
+            }
+        }
+        rows
+    }
+
+    /// What could not be read, if anything: the worker must not go on.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+}
+
+/// Appends a value's bytes. The form is postcard's: stable, compact, without names, so that a change of a type must
+/// change the checkpoint's format version.
+pub(crate) fn pack<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    let taken = std::mem::take(out);
+    // Writing to memory does not fail; the types have no untagged or unsized parts.
+    *out = postcard::to_extend(value, taken).unwrap_or_default();
+}
+
+/// Reads what [`pack`] wrote.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    postcard::from_bytes(bytes).map_err(|e| e.to_string())
+}
+
+/// Reads a value that [`pack`] wrote, and returns what stands behind it.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub(crate) fn unpack_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), String> {
+    postcard::take_from_bytes(bytes).map_err(|e| e.to_string())
+}
+
+/// Keeps a collection: hands over its changes at each flagged epoch and begins with `restored`, at epoch 0, which is
+/// before all epochs of a restart. `epochs` are this worker's own marks.
+pub fn kept<'scope, D: ExchangeData + Serialize>(
+    name: &'static str,
+    rows: Rows<'scope, D>,
+    epochs: StreamVec<'scope, Time, Mark>,
+    restored: Vec<(D, isize)>,
+    keep: Option<Keep>,
+) -> Rows<'scope, D> {
+    let scope = rows.inner.scope();
+    let first = restored.into_iter().map(|(row, count)| (row, 0, count)).to_stream(scope);
+    if let Some(keep) = keep {
+        let mut changes: BTreeMap<Time, Vec<(D, isize)>> = BTreeMap::new();
+        let mut flagged: Vec<Time> = Vec::new();
+        let done = rows.inner.clone().binary_frontier::<_, Nothing, _, _, _, _>(
+            epochs,
+            Pipeline,
+            Pipeline,
+            &format!("keep {name}"),
+            move |_, _| {
+                move |(rows, rows_frontier), (epochs, epochs_frontier), _output| {
+                    rows.for_each(|_, data| {
+                        data.drain(..).for_each(|(row, time, diff)| changes.entry(time).or_default().push((row, diff)));
+                    });
+                    epochs.for_each(|capability, marks| {
+                        let checkpoint = |mark: &Mark| matches!(mark, Mark::Epoch { checkpoint: true, .. });
+                        if marks.iter().any(checkpoint) {
+                            flagged.push(*capability.time());
+                        }
+                    });
+                    flagged.sort_unstable();
+                    while let Some(epoch) = flagged.first().copied()
+                        && !rows_frontier.less_equal(&epoch)
+                        && !epochs_frontier.less_equal(&epoch)
+                    {
+                        flagged.remove(0);
+                        let later = changes.split_off(&(epoch + 1));
+                        let upto = std::mem::replace(&mut changes, later);
+                        let mut all: Vec<(D, isize)> = upto.into_values().flatten().collect();
+                        differential_dataflow::consolidation::consolidate(&mut all);
+                        let mut records = Records::sum();
+                        all.iter().for_each(|(row, diff)| records.add(*diff as i64, |out| pack(row, out)));
+                        keep(epoch, name, records);
+                    }
+                }
+            },
+        );
+        drop(done);
+    }
+    rows.inner.concat(first).as_collection()
+}

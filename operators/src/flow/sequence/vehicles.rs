@@ -1,0 +1,376 @@
+//! All vehicles of a worker: who is due, whose turn it is, and what a checkpoint holds of them.
+
+use super::aliases::Aliases;
+use super::{Mark, Results, StateOptions};
+use crate::config::KernelConfig;
+use crate::facts::{Change, TripFact, VehicleFact};
+use crate::flow::keep::{pack, unpack, unpack_front};
+use crate::sequence::{Incoming, Outcome, VehicleState};
+use drivetrain_schemas::reading::{Origin, ReadingBatch};
+use drivetrain_schemas::records::{self, Records};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+
+/// What an epoch came to.
+pub(super) struct Said {
+    pub(super) results: Results,
+    pub(super) trips: Vec<Change<TripFact>>,
+    /// The changes since the last checkpoint, when this epoch is one.
+    pub(super) changed: Option<Records>,
+}
+
+/// A vehicle's state; after a restart it stays packed until somebody asks for it.
+enum Held {
+    Live(Box<VehicleState>),
+    Packed(Box<[u8]>),
+}
+
+/// A vehicle and when it is to be looked at again.
+struct Slot {
+    held: Held,
+    /// [`VehicleState::deadline`], also of one that is packed.
+    deadline: Option<i64>,
+    /// Wall time of the last epoch with a reading of it.
+    heard: i64,
+    /// The smallest deadline under which it stands in [`Vehicles::deadlines`].
+    scheduled: i64,
+    /// Its state was not said since it changed.
+    dirty: bool,
+    /// It has changed since the last checkpoint.
+    touched: bool,
+    aliases: Aliases,
+}
+
+/// A vehicle in a checkpoint, before its packed [`VehicleState`].
+#[derive(Serialize, Deserialize)]
+struct Header {
+    heard: i64,
+    deadline: Option<i64>,
+    dirty: bool,
+}
+
+/// What is known beside the vehicles, the same on every worker; its key is empty.
+#[derive(Serialize, Deserialize)]
+struct Common {
+    clocks: BTreeMap<Arc<Origin>, i64>,
+    last_flush: i64,
+}
+
+/// See the module.
+pub(super) struct Vehicles {
+    config: Arc<KernelConfig>,
+    options: StateOptions,
+    index: HashMap<Arc<str>, u32, FixedState>,
+    slots: Vec<Slot>,
+    clocks: BTreeMap<Arc<Origin>, i64>,
+    idle: BTreeSet<Arc<Origin>>,
+    /// (deadline in event time, vehicle): who might have something to close by silence.
+    deadlines: BinaryHeap<Reverse<(i64, u32)>>,
+    /// (wall time, vehicle): past its deadline, but heard of too recently.
+    unquiet: BinaryHeap<Reverse<(i64, u32)>>,
+    dirty: Vec<u32>,
+    /// Changed since the last checkpoint; None: nobody asks.
+    touched: Option<Vec<u32>>,
+    last_flush: i64,
+    order: Vec<(u32, i64, u32, u32)>,
+    problem: Option<String>,
+}
+
+impl Vehicles {
+    /// `keeps`: checkpoints are taken.
+    pub(super) fn new(config: Arc<KernelConfig>, options: StateOptions, keeps: bool) -> Self {
+        Self {
+            config,
+            options,
+            index: HashMap::default(),
+            slots: Vec::new(),
+            clocks: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            deadlines: BinaryHeap::new(),
+            unquiet: BinaryHeap::new(),
+            dirty: Vec::new(),
+            touched: keeps.then(Vec::new),
+            last_flush: i64::MIN,
+            order: Vec::new(),
+            problem: None,
+        }
+    }
+
+    /// Begins with what a checkpoint holds of this worker's vehicles, and of what is common.
+    pub(super) fn restore(&mut self, kept: &Records) {
+        for record in kept.iter() {
+            let records::Change::Put(value) = record.change else { continue };
+            let restored = if record.key.is_empty() {
+                self.restore_common(value)
+            } else {
+                self.restore_vehicle(record.key, value)
+            };
+            if let Err(problem) = restored {
+                let vehicle = String::from_utf8_lossy(record.key);
+                self.problem = Some(format!("the checkpoint's state of vehicle {vehicle:?} cannot be read: {problem}"));
+            }
+        }
+    }
+
+    fn restore_common(&mut self, value: &[u8]) -> Result<(), String> {
+        let Common { clocks, last_flush } = unpack(value)?;
+        (self.clocks, self.last_flush) = (clocks, last_flush);
+        Ok(())
+    }
+
+    fn restore_vehicle(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let vehicle: Arc<str> = std::str::from_utf8(key).map_err(|e| e.to_string())?.into();
+        let (header, state) = unpack_front::<Header>(value)?;
+        let place = self.slots.len() as u32;
+        self.index.insert(vehicle, place);
+        let mut slot = Slot::new(Held::Packed(state.into()));
+        (slot.heard, slot.deadline, slot.dirty) = (header.heard, header.deadline, header.dirty);
+        if header.dirty {
+            self.dirty.push(place);
+        }
+        if let Some(deadline) = header.deadline {
+            slot.scheduled = deadline;
+            self.deadlines.push(Reverse((deadline, place)));
+        }
+        self.slots.push(slot);
+        Ok(())
+    }
+
+    /// What has changed since the last checkpoint.
+    fn changed(&mut self) -> Option<Records> {
+        let mut touched = std::mem::take(self.touched.as_mut()?);
+        touched.sort_unstable();
+        let mut kept = Records::keyed();
+        kept.put(&[], |out| pack(&Common { clocks: self.clocks.clone(), last_flush: self.last_flush }, out));
+        for place in touched {
+            let slot = &mut self.slots[place as usize];
+            slot.touched = false;
+            // One that is packed has not changed but in its header.
+            let header = Header { heard: slot.heard, deadline: slot.deadline, dirty: slot.dirty };
+            if let Some(state) = live(slot, &mut self.problem) {
+                kept.put(state.vehicle().as_bytes(), |out| {
+                    pack(&header, out);
+                    pack(state, out);
+                });
+            }
+        }
+        Some(kept)
+    }
+
+    fn touch(touched: &mut Option<Vec<u32>>, slot: &mut Slot, place: u32) {
+        if let Some(touched) = touched
+            && !std::mem::replace(&mut slot.touched, true)
+        {
+            touched.push(place);
+        }
+    }
+
+    /// Runs one complete epoch.
+    pub(super) fn run(&mut self, batches: Vec<ReadingBatch>, marks: Vec<Mark>) -> Said {
+        let (mut wall, mut flush, mut end, mut flagged) = (0, false, false, false);
+        for mark in marks {
+            match mark {
+                Mark::Clock { partition, clock } => {
+                    let held = self.clocks.entry(partition).or_insert(clock);
+                    *held = (*held).max(clock);
+                }
+                Mark::Epoch { wall: w, idle, flush: f, end: e, checkpoint } => {
+                    (wall, flush, end, flagged) = (w, f, e, checkpoint);
+                    self.idle = idle.into_iter().collect();
+                }
+            }
+        }
+        let mut outcome = Outcome::default();
+        let mut batches = batches;
+        self.readings(&mut batches, wall, &mut outcome);
+        if end {
+            for (place, slot) in self.slots.iter_mut().enumerate() {
+                Self::touch(&mut self.touched, slot, place as u32);
+                if let Some(state) = live(slot, &mut self.problem) {
+                    state.finish(&self.config, &mut outcome);
+                    slot.deadline = None;
+                }
+            }
+        } else if let Some(watermark) = self.watermark() {
+            self.silence(watermark, wall, &mut outcome);
+        }
+        let states = self.states(wall, flush || end);
+        let changed = if flagged { self.changed() } else { None };
+        Said { changed, ..self.said(batches, outcome, states) }
+    }
+
+    /// The global watermark: the minimum over the partitions that are not idle, the maximum when all are.
+    fn watermark(&self) -> Option<i64> {
+        let busy = self.clocks.iter().filter(|(partition, _)| !self.idle.contains(*partition)).map(|(_, clock)| *clock);
+        let clock = busy.min().or_else(|| self.clocks.values().copied().max())?;
+        Some(clock.saturating_sub(self.config.time.out_of_orderness))
+    }
+
+    fn readings(&mut self, batches: &mut [ReadingBatch], wall: i64, outcome: &mut Outcome) {
+        let mut order = std::mem::take(&mut self.order);
+        for (b, batch) in batches.iter_mut().enumerate() {
+            let mut last = (u32::MAX, 0);
+            for (row, head) in batch.heads.iter().enumerate() {
+                if last.0 != head.meta {
+                    let meta = &mut batch.metas[head.meta as usize];
+                    last = (head.meta, self.slot(&meta.vehicle));
+                    self.slots[last.1 as usize].aliases.unify(meta);
+                }
+                order.push((last.1, head.at, b as u32, row as u32));
+            }
+        }
+        // The kernels order the rest by content: what stands first here does not matter beyond (vehicle, time).
+        order.sort_unstable();
+        let mut incoming = Vec::new();
+        for group in order.chunk_by(|a, b| a.0 == b.0) {
+            let vehicle = group[0].0;
+            incoming.clear();
+            incoming.extend(group.iter().map(|&(_, _, batch, row)| Incoming { batch, row }));
+            let slot = &mut self.slots[vehicle as usize];
+            let Some(state) = live(slot, &mut self.problem) else { continue };
+            state.apply(&self.config, batches, &mut incoming, outcome);
+            slot.deadline = state.deadline();
+            slot.heard = wall;
+            if !std::mem::replace(&mut slot.dirty, true) {
+                self.dirty.push(vehicle);
+            }
+            Self::touch(&mut self.touched, slot, vehicle);
+            slot.schedule(vehicle, &mut self.deadlines);
+        }
+        order.clear();
+        self.order = order;
+    }
+
+    fn slot(&mut self, vehicle: &Arc<str>) -> u32 {
+        if let Some(slot) = self.index.get(vehicle) {
+            return *slot;
+        }
+        let slot = self.slots.len() as u32;
+        self.index.insert(vehicle.clone(), slot);
+        let state = VehicleState::new(&self.config, vehicle.clone());
+        self.slots.push(Slot::new(Held::Live(Box::new(state))));
+        slot
+    }
+
+    /// Closes, for the outside, what has been open for too long of vehicles that say nothing.
+    fn silence(&mut self, watermark: i64, wall: i64, outcome: &mut Outcome) {
+        let mut due = Vec::new();
+        while let Some(Reverse((deadline, vehicle))) = self.deadlines.peek().copied() {
+            if deadline > watermark {
+                break;
+            }
+            self.deadlines.pop();
+            let slot = &mut self.slots[vehicle as usize];
+            if slot.scheduled == deadline {
+                slot.scheduled = i64::MAX;
+                due.push(vehicle);
+            }
+        }
+        while let Some(Reverse((when, vehicle))) = self.unquiet.peek().copied() {
+            if when > wall {
+                break;
+            }
+            self.unquiet.pop();
+            due.push(vehicle);
+        }
+        due.sort_unstable();
+        due.dedup();
+        for vehicle in due {
+            let slot = &mut self.slots[vehicle as usize];
+            let quiet_from = slot.heard.saturating_add(self.config.time.quiet);
+            if slot.deadline.is_some_and(|deadline| deadline <= watermark) {
+                if quiet_from > wall {
+                    self.unquiet.push(Reverse((quiet_from, vehicle)));
+                    continue;
+                }
+                let Some(state) = live(slot, &mut self.problem) else { continue };
+                state.silence(&self.config, watermark, outcome);
+                slot.deadline = state.deadline();
+                Self::touch(&mut self.touched, slot, vehicle);
+            }
+            slot.schedule(vehicle, &mut self.deadlines);
+        }
+    }
+
+    /// The states of the vehicles heard of since the last time, when it is time again: in the first epoch of each `every`
+    /// of recorded time, whichever vehicles this worker has.
+    fn states(&mut self, wall: i64, flush: bool) -> Vec<VehicleFact> {
+        let Some(every) = self.options.every else {
+            return Vec::new();
+        };
+        let bucket = wall.div_euclid(every.max(1));
+        if !flush && bucket <= self.last_flush {
+            return Vec::new();
+        }
+        self.last_flush = bucket;
+        let mut said = Vec::with_capacity(self.dirty.len());
+        for vehicle in self.dirty.drain(..) {
+            let slot = &mut self.slots[vehicle as usize];
+            slot.dirty = false;
+            Self::touch(&mut self.touched, slot, vehicle);
+            said.extend(live(slot, &mut self.problem).map(|state| state.fact()));
+        }
+        said
+    }
+
+    fn said(&mut self, batches: Vec<ReadingBatch>, outcome: Outcome, states: Vec<VehicleFact>) -> Said {
+        let readings = if self.options.readings { outcome.readings(batches) } else { Vec::new() };
+        let facts = outcome.facts;
+        Said {
+            results: Results {
+                windows: facts.windows,
+                events: facts.events,
+                anomalies: facts.anomalies,
+                readings,
+                late: outcome.late,
+                counts: outcome.counts,
+                states,
+                problem: self.problem.take(),
+            },
+            trips: facts.trips,
+            changed: None,
+        }
+    }
+}
+
+impl Slot {
+    fn new(held: Held) -> Self {
+        Self {
+            held,
+            deadline: None,
+            heard: i64::MIN,
+            scheduled: i64::MAX,
+            dirty: false,
+            touched: false,
+            aliases: Aliases::default(),
+        }
+    }
+
+    /// Puts the vehicle on the list of those with something to close, earlier than it stands there.
+    fn schedule(&mut self, vehicle: u32, deadlines: &mut BinaryHeap<Reverse<(i64, u32)>>) {
+        if let Some(deadline) = self.deadline
+            && deadline < self.scheduled
+        {
+            self.scheduled = deadline;
+            deadlines.push(Reverse((deadline, vehicle)));
+        }
+    }
+}
+
+/// The vehicle's state, unpacked if need be; None with a problem when it cannot be.
+fn live<'a>(slot: &'a mut Slot, problem: &mut Option<String>) -> Option<&'a mut VehicleState> {
+    if let Held::Packed(bytes) = &slot.held {
+        match unpack(bytes) {
+            Ok(state) => slot.held = Held::Live(Box::new(state)),
+            Err(error) => *problem = Some(format!("the checkpoint's state of a vehicle cannot be read: {error}")),
+        }
+    }
+    match &mut slot.held {
+        Held::Live(state) => Some(state),
+        Held::Packed(_) => None,
+    }
+}

@@ -1,0 +1,234 @@
+//! What of the history is published, and which input each epoch had: for `drivetrain sql`, `replay --bindings` and a
+//! restart, while the job runs and after.
+//!
+//! ```text
+//! <data>/manifest/g<n>.jsonl   checked lines. The first: everything published when generation n began; then one for each
+//!                              commit that published files, after they have got their final names
+//! <data>/bindings/g<n>.jsonl   the tickets of committed epochs, one JSON object a line
+//! ```
+//!
+//! Readers take the manifest of the highest generation: a start writes everything anew under its own, and renames it into
+//! place when it is whole. Of bindings they take all generations; of an epoch that several have, the highest one's. So
+//! what an instance still writes that was overtaken is read by nobody, or says what its successor says.
+//!
+//! Every file that a manifest names exists. A commit's tickets and files are here, durable, before the progress log is
+//! trimmed of it.
+
+mod writer;
+
+pub(crate) use writer::{ManifestWriter, Publication};
+
+use crate::files::{At, FileError};
+use crate::message::Ticket;
+use crate::progress::FileEntry;
+use crate::progress::data::{BINDINGS, MANIFEST, generation_file, generations};
+use crate::progress::{lines, local};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+/// The published history at one instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// 0: there is no manifest.
+    pub generation: u64,
+    /// The newest commit whose files are here ([`crate::progress::ProgressRecord::commit`]).
+    pub commit: u64,
+    /// The newest committed epoch that is known here; -1 before the first.
+    pub committed_epoch: i64,
+    /// The history is whole up to this epoch: all rows up to it are in `files`. Rows beyond it may be there in part.
+    /// -1 before the first.
+    pub history_epoch: i64,
+    pub files: Vec<FileEntry>,
+    /// The input ended by itself: nothing more is to come.
+    pub end: bool,
+}
+
+/// How often a reader begins anew because a start took its manifest away.
+const ATTEMPTS: usize = 16;
+
+/// Reads the manifest of a data directory. An empty one when there is none.
+///
+/// # Errors
+/// When a file cannot be read or is damaged before its end. A torn end is left out.
+pub fn manifest(data: &Path) -> Result<Manifest, FileError> {
+    let mut manifest = published(data)?;
+    if let Ok(Some(epoch)) = local::committed_epoch(data) {
+        manifest.committed_epoch = manifest.committed_epoch.max(epoch);
+    }
+    Ok(manifest)
+}
+
+/// What the manifest says by itself.
+pub(crate) fn published(data: &Path) -> Result<Manifest, FileError> {
+    let nothing = || Manifest { committed_epoch: -1, history_epoch: -1, ..Manifest::default() };
+    let dir = data.join(MANIFEST);
+    for _ in 0..ATTEMPTS {
+        let Some(newest) = generations(&dir)?.pop() else { return Ok(nothing()) };
+        let path = generation_file(&dir, newest);
+        let mut manifest = nothing();
+        let (mut number, mut wrong) = (0u64, None);
+        let scan = lines::scan(&path, |json| {
+            number += 1;
+            match serde_json::from_str::<Publication>(json) {
+                Ok(line) => line.add_to(&mut manifest),
+                Err(_) => _ = wrong.get_or_insert(number),
+            }
+        })?;
+        if let Some(line) = wrong.or(scan.damaged.map(|(line, _)| line)) {
+            return Err(damaged(&path, line));
+        }
+        if number > 0 {
+            return Ok(manifest);
+        }
+        if path.exists() {
+            return Err(damaged(&path, 1));
+        }
+    }
+    Err(damaged(&dir, 1))
+}
+
+fn damaged(path: &Path, line: u64) -> FileError {
+    let problem = format!("line {line} is damaged; restore the file from a backup, or start over with --fresh");
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidData, problem);
+    FileError { action: "cannot use", path: path.to_path_buf(), source }
+}
+
+/// The wall time (µs) of each committed epoch, by epoch: for `--as-of TIME`.
+pub fn wall_times(data: &Path) -> Result<BTreeMap<i64, i64>, FileError> {
+    /// The part of a ticket that is wanted.
+    #[derive(Deserialize)]
+    struct Wall {
+        epoch: i64,
+        wall: i64,
+    }
+    let mut walls = BTreeMap::new();
+    each_binding(&data.join(BINDINGS), |line| {
+        if let Ok(Wall { epoch, wall }) = serde_json::from_str(line) {
+            walls.insert(epoch, wall);
+        }
+    })?;
+    Ok(walls)
+}
+
+/// The newest epoch whose wall time is at or before `wall` (µs); `None` when all are later.
+pub fn epoch_at(data: &Path, wall: i64) -> Result<Option<i64>, FileError> {
+    Ok(wall_times(data)?.into_iter().rev().find(|(_, w)| *w <= wall).map(|(epoch, _)| epoch))
+}
+
+/// The tickets of a directory of bindings (`<data>/bindings`), by epoch. Lines that are no tickets, such as one that a
+/// crash has torn, are left out: an epoch that is missing for it is found by its number.
+pub fn bindings(dir: &Path) -> Result<BTreeMap<i64, Ticket>, FileError> {
+    let mut tickets = BTreeMap::new();
+    each_binding(dir, |line| {
+        if let Ok(ticket) = serde_json::from_str::<Ticket>(line) {
+            tickets.insert(ticket.epoch, ticket);
+        }
+    })?;
+    Ok(tickets)
+}
+
+/// Hands on each line of all generations, the lowest first, so that the last one of an epoch counts.
+fn each_binding(dir: &Path, mut each: impl FnMut(&str)) -> Result<(), FileError> {
+    for generation in generations(dir)? {
+        let path = generation_file(dir, generation);
+        let mut reader = BufReader::with_capacity(1 << 16, File::open(&path).at("cannot open", &path)?);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).at("cannot read", &path)? > 0 {
+            each(std::str::from_utf8(&line).unwrap_or("").trim_end());
+            line.clear();
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drivetrain_schemas::table::TableId;
+
+    fn file(name: &str) -> FileEntry {
+        let (table, path, checksum) = (TableId::Trips, format!("history/trips_log/{name}"), String::new());
+        FileEntry { table, path, rows: 1, bytes: 1, retractions: 0, min_epoch: 0, max_epoch: 0, checksum }
+    }
+
+    fn publication(generation: u64, commit: u64, names: &[&str]) -> Publication {
+        let files = names.iter().map(|n| file(n)).collect();
+        let epoch = commit as i64;
+        Publication { format: 2, generation, commit, committed_epoch: epoch, history_epoch: epoch, files, end: false }
+    }
+
+    fn names(data: &Path) -> Vec<String> {
+        let name = |f: FileEntry| f.path.rsplit('/').next().unwrap().to_string();
+        manifest(data).unwrap().files.into_iter().map(name).collect()
+    }
+
+    fn ticket(epoch: i64, wall: i64) -> Ticket {
+        Ticket { epoch, wall, ..Ticket::default() }
+    }
+
+    #[test]
+    fn the_highest_generation_counts_whatever_older_ones_still_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        assert_eq!(manifest(data).unwrap().generation, 0);
+        ManifestWriter::begin(data, 1, &publication(1, 0, &[]), &[]).unwrap();
+        let mut first = ManifestWriter::open(data, 1).unwrap();
+        first.publish(&publication(1, 1, &["a", "b"])).unwrap();
+        first.publish(&publication(1, 2, &["c"])).unwrap();
+        assert_eq!(names(data), ["a", "b", "c"]);
+        ManifestWriter::begin(data, 2, &publication(2, 3, &["a", "b", "c", "d"]), &[]).unwrap();
+        first.publish(&publication(1, 3, &["d"])).unwrap();
+        first.publish(&publication(1, 4, &["wrong"])).unwrap();
+        assert_eq!(names(data), ["a", "b", "c", "d"]);
+        assert_eq!((manifest(data).unwrap().generation, manifest(data).unwrap().commit), (2, 3));
+        // Two are kept, for readers that have just begun.
+        ManifestWriter::begin(data, 3, &publication(3, 3, &["a"]), &[]).unwrap();
+        assert_eq!(generations(&data.join(MANIFEST)).unwrap(), [2, 3]);
+        first.publish(&publication(1, 5, &["wrong"])).unwrap();
+        assert_eq!(names(data), ["a"]);
+    }
+
+    #[test]
+    fn a_torn_end_is_left_out_and_damage_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        ManifestWriter::begin(data, 1, &publication(1, 0, &["a"]), &[]).unwrap();
+        ManifestWriter::open(data, 1).unwrap().publish(&publication(1, 1, &["b"])).unwrap();
+        let path = data.join("manifest/g1.jsonl");
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        assert_eq!(names(data), ["a"]);
+        let mut bytes = whole.clone();
+        bytes[20] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let error = manifest(data).unwrap_err().to_string();
+        assert!(error.contains("g1.jsonl: line 1 is damaged") && error.contains("--fresh"), "{error}");
+        std::fs::write(&path, "").unwrap();
+        assert!(manifest(data).is_err(), "an empty one is not the same as none");
+    }
+
+    #[test]
+    fn bindings_of_all_generations_are_one_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        ManifestWriter::begin(data, 1, &publication(1, 0, &[]), &[]).unwrap();
+        let mut first = ManifestWriter::open(data, 1).unwrap();
+        first.bind(&[ticket(0, 10), ticket(1, 20), ticket(2, 30)]).unwrap();
+        // The third line is torn; the successor had it from the progress log.
+        let path = data.join("bindings/g1.jsonl");
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 5]).unwrap();
+        ManifestWriter::begin(data, 10, &publication(10, 0, &[]), &[ticket(1, 20), ticket(2, 30)]).unwrap();
+        ManifestWriter::open(data, 10).unwrap().bind(&[ticket(3, 40)]).unwrap();
+        let tickets = bindings(&data.join(BINDINGS)).unwrap();
+        assert_eq!(
+            tickets.into_values().collect::<Vec<_>>(),
+            (0..4).map(|e| ticket(e, e * 10 + 10)).collect::<Vec<_>>()
+        );
+        assert_eq!(wall_times(data).unwrap(), [(0, 10), (1, 20), (2, 30), (3, 40)].into());
+        assert_eq!((epoch_at(data, 39).unwrap(), epoch_at(data, 9).unwrap()), (Some(2), None));
+    }
+}

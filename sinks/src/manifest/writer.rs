@@ -1,0 +1,113 @@
+//! Writes the manifest and the bindings of one generation.
+
+use super::Manifest;
+use crate::failpoint;
+use crate::files::{At, FileError, create_dir, remove_file, sync_dir};
+use crate::message::Ticket;
+use crate::progress::FileEntry;
+use crate::progress::data::{BINDINGS, MANIFEST, generation_file, generations};
+use crate::progress::lines::{self, Appender};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// One line of the manifest: what one publication added, or (the first) everything.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Publication {
+    /// [`crate::progress::FORMAT`].
+    #[serde(default)]
+    pub(crate) format: u32,
+    pub(crate) generation: u64,
+    #[serde(default)]
+    pub(crate) commit: u64,
+    pub(crate) committed_epoch: i64,
+    pub(crate) history_epoch: i64,
+    pub(crate) files: Vec<FileEntry>,
+    #[serde(default)]
+    pub(crate) end: bool,
+}
+
+impl Publication {
+    pub(super) fn add_to(self, manifest: &mut Manifest) {
+        manifest.generation = self.generation;
+        manifest.commit = self.commit;
+        manifest.committed_epoch = self.committed_epoch;
+        manifest.history_epoch = self.history_epoch;
+        manifest.files.extend(self.files);
+        manifest.end = self.end;
+    }
+
+    fn line(&self) -> String {
+        lines::line(&serde_json::to_string(self).unwrap_or_default())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct ManifestWriter {
+    manifest: Appender,
+    bindings: File,
+    bindings_path: PathBuf,
+}
+
+impl ManifestWriter {
+    /// Begins a generation: its bindings with these tickets, and then its manifest, which counts from then on.
+    pub(crate) fn begin(
+        data: &Path,
+        generation: u64,
+        whole: &Publication,
+        tickets: &[Ticket],
+    ) -> Result<(), FileError> {
+        let dir = data.join(BINDINGS);
+        create_dir(&dir)?;
+        let path = generation_file(&dir, generation);
+        let mut file = File::create(&path).at("cannot create", &path)?;
+        file.write_all(text(tickets).as_bytes()).and_then(|()| file.sync_all()).at("cannot write", &path)?;
+        sync_dir(&dir)?;
+        failpoint::hit("recovery.bindings")?;
+        let dir = data.join(MANIFEST);
+        create_dir(&dir)?;
+        Appender::replace(&generation_file(&dir, generation), whole.line().as_bytes(), "recovery.manifest")?;
+        // The one before is kept for readers that have just begun with it.
+        let older: Vec<u64> = generations(&dir)?.into_iter().filter(|g| *g < generation).collect();
+        for generation in older.iter().rev().skip(1) {
+            remove_file(&generation_file(&dir, *generation))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the files of a generation that has begun.
+    pub(crate) fn open(data: &Path, generation: u64) -> Result<Self, FileError> {
+        let path = generation_file(&data.join(MANIFEST), generation);
+        let good = lines::scan(&path, |_| {})?.good;
+        let bindings_path = generation_file(&data.join(BINDINGS), generation);
+        let bindings = OpenOptions::new().append(true).open(&bindings_path).at("cannot open", &bindings_path)?;
+        Ok(Self { manifest: Appender::open(&path, good)?, bindings, bindings_path })
+    }
+
+    /// Adds a publication, durable: its files count from now on.
+    pub(crate) fn publish(&mut self, publication: &Publication) -> Result<(), FileError> {
+        self.manifest.append(&publication.line())?;
+        self.manifest.sync()
+    }
+
+    /// Adds committed tickets. Not synced: the progress log has them too, until it is trimmed.
+    pub(crate) fn bind(&mut self, tickets: &[Ticket]) -> Result<(), FileError> {
+        self.bindings.write_all(text(tickets).as_bytes()).at("cannot write", &self.bindings_path)
+    }
+
+    /// Makes the tickets durable.
+    pub(crate) fn sync(&mut self) -> Result<(), FileError> {
+        self.bindings.sync_data().at("cannot sync", &self.bindings_path)
+    }
+}
+
+fn text(tickets: &[Ticket]) -> String {
+    let mut text = String::new();
+    for ticket in tickets {
+        text.push_str(&serde_json::to_string(ticket).unwrap_or_default());
+        text.push('\n');
+    }
+    text
+}
