@@ -35,7 +35,7 @@ pub struct EpochConfig {
     /// of a backlog large ones are faster.
     pub max_records: usize,
     /// How many epochs may be under way that are not committed yet; default 8. Beside that, no epoch begins while those
-    /// under way hold twice `max_records` or more.
+    /// under way hold twice `max_records` (at least 65,536) or more.
     pub max_in_flight: i64,
     /// Largest number of records in a chunk, the unit in which workers get them; default 1,024.
     pub chunk_records: usize,
@@ -80,6 +80,9 @@ pub struct Pending {
 /// By how much the default of `settle` is longer than what is pending: clocks that are set back a little, and the
 /// logging of `intake` (every 10 s).
 const MARGIN: i64 = 10_000_000;
+
+/// Records that may always be under way, however small the epochs.
+const FLYING: usize = 1 << 16;
 
 /// [`EpochConfig`], checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +199,7 @@ impl Ticker {
             self.flying.pop_front();
         }
         let records: usize = self.flying.iter().map(|(_, records)| records).sum();
-        let room = records < self.settings.max_records.saturating_mul(2);
+        let room = records < self.settings.max_records.saturating_mul(2).max(FLYING);
         room && self.epoch.saturating_sub(committed) <= self.settings.max_in_flight
     }
 

@@ -2,7 +2,7 @@
 
 use super::Manifest;
 use crate::failpoint;
-use crate::files::{At, FileError, create_dir, remove_file, sync_dir};
+use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir};
 use crate::message::Ticket;
 use crate::progress::FileEntry;
 use crate::progress::data::{BINDINGS, MANIFEST, generation_file, generations};
@@ -73,6 +73,11 @@ impl ManifestWriter {
         let older: Vec<u64> = generations(&dir)?.into_iter().filter(|g| *g < generation).collect();
         for generation in older.iter().rev().skip(1) {
             remove_file(&generation_file(&dir, *generation))?;
+        }
+        // What a crash before the renaming has left.
+        let unfinished = |name: &str| name.strip_prefix('g')?.strip_suffix(".tmp")?.parse().ok();
+        for name in list(&dir)?.iter().filter(|n| unfinished(n).is_some_and(|g: u64| g < generation)) {
+            remove_file(&dir.join(name))?;
         }
         Ok(())
     }
