@@ -47,8 +47,7 @@ fn every_view_gives_what_sql_gives() {
     let days = "select count(distinct date) > 1, bool_and(diff = 1) from readings_log";
     assert_eq!(one(&data, days), "true,true");
     let Some(filled) = peers::views_agree(&data) else { return };
-    // `quality` is not filled by any job yet (docs/guarantees.md).
-    let empty = |table: &&str| !filled.iter().any(|f| f == table) && *table != "quality";
+    let empty = |table: &&str| !filled.iter().any(|f| f == table);
     assert_eq!(TABLES.iter().copied().find(empty), None, "a view without rows shows nothing");
 }
 

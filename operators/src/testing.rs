@@ -5,6 +5,7 @@ use crate::config::{
     ZscoreConfig,
 };
 use crate::facts::{Change, Facts};
+use crate::quality::QualityConfig;
 use crate::sequence::OwnedReading;
 use drivetrain_schemas::catalogue::{Catalogue, SignalConfig, SignalType};
 use drivetrain_schemas::policy::{Decimal, Policy};
@@ -19,6 +20,8 @@ pub(crate) const IGNITION: usize = 1;
 pub(crate) const SPEED: usize = 2;
 pub(crate) const TEMPERATURE: usize = 3;
 pub(crate) const SECOND: i64 = 1_000_000;
+/// Readings begin here: a minute before a day begins.
+pub(crate) const BASE: i64 = (1_700_006_400 - 60) * SECOND;
 
 pub(crate) fn catalogue() -> Catalogue {
     let number = |unit: &str, decimals, vss: Option<&str>| SignalConfig {
@@ -30,7 +33,10 @@ pub(crate) fn catalogue() -> Catalogue {
     let signals = BTreeMap::from([
         ("g_force_long".to_string(), number("g", 6, None)),
         ("ignition".to_string(), SignalConfig { kind: SignalType::Bool, ..SignalConfig::default() }),
-        ("speed_kmh".to_string(), number("km/h", 2, Some("Vehicle.Speed"))),
+        (
+            "speed_kmh".to_string(),
+            SignalConfig { interval: Some("2s".into()), ..number("km/h", 2, Some("Vehicle.Speed")) },
+        ),
         ("temperature".to_string(), SignalConfig { quantiles: true, ..number("celsius", 1, None) }),
     ]);
     Catalogue::new(&signals).unwrap()
@@ -78,6 +84,7 @@ impl Setup {
             trip: &self.trip,
             windows: &WindowConfig::default(),
             detectors: &self.detectors,
+            quality: &QualityConfig::default(),
             catalogue: &catalogue(),
             policy: &self.policy,
             intervals: &BTreeMap::from([("s".into(), SECOND), ("t".into(), 2 * SECOND)]),
@@ -128,7 +135,7 @@ pub(crate) fn reading(seconds: i64) -> impl Strategy<Value = OwnedReading> {
             let meta = Meta { vehicle: "v".into(), texts: vec![], driver, trip, fleet, quality: None, tags };
             let source = ["s", "t"][o].into();
             OwnedReading {
-                at: 1_700_000_000 * SECOND + at * (SECOND / 2),
+                at: BASE + at * (SECOND / 2),
                 values: vec![g, i, s, t],
                 meta: Arc::new(meta),
                 origin: Arc::new(Origin { source, name: "topic".into(), partition: 0 }),

@@ -71,17 +71,19 @@ pub struct ReadingBatch {
     pub metas: Vec<Arc<Meta>>,
     pub heads: Vec<Head>,
     pub values: Vec<i64>,
+    /// Values that were unusable and made null: (row, signal), ascending by row.
+    pub invalid: Vec<(u32, u16)>,
 }
 
 impl ReadingBatch {
     pub fn new(origin: Arc<Origin>, width: usize) -> Self {
-        Self { origin, width, metas: Vec::new(), heads: Vec::new(), values: Vec::new() }
+        Self { origin, width, metas: Vec::new(), heads: Vec::new(), values: Vec::new(), invalid: Vec::new() }
     }
 
     /// With room for `readings`.
     pub fn with_capacity(origin: Arc<Origin>, width: usize, readings: usize) -> Self {
         let (heads, values) = (Vec::with_capacity(readings), Vec::with_capacity(readings * width));
-        Self { origin, width, metas: Vec::with_capacity(readings), heads, values }
+        Self { origin, width, metas: Vec::with_capacity(readings), heads, values, invalid: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -111,6 +113,20 @@ impl ReadingBatch {
         head.meta = (self.metas.len() - 1) as u32;
         self.heads.push(head);
         self.values.extend_from_slice(values);
+    }
+
+    /// Says which values of the reading pushed last were made null.
+    #[inline]
+    pub fn mark_invalid(&mut self, signals: &[u16]) {
+        let row = self.heads.len().saturating_sub(1) as u32;
+        self.invalid.extend(signals.iter().map(|signal| (row, *signal)));
+    }
+
+    /// The signals whose values were made null in a row.
+    #[inline]
+    pub fn invalid_of(&self, row: u32) -> impl Iterator<Item = u16> {
+        let from = if self.invalid.is_empty() { 0 } else { self.invalid.partition_point(|(r, _)| *r < row) };
+        self.invalid.iter().skip(from).take_while(move |(r, _)| *r == row).map(|(_, signal)| *signal)
     }
 }
 
@@ -188,8 +204,8 @@ impl std::ops::AddAssign<&IntakeCounts> for IntakeCounts {
 /// Receives what a decoder makes of records. Implemented by the source operator, which routes each reading to the
 /// worker that owns its vehicle, and by `drivetrain check`, which prints.
 pub trait Accept {
-    /// One reading. `head.meta` is to be ignored.
-    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64]);
+    /// One reading, and the signals whose values were made null. `head.meta` is to be ignored.
+    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64], invalid: &[u16]);
     fn trip(&mut self, trip: TripPayload);
     fn reject(&mut self, reject: Reject);
 }

@@ -1,6 +1,7 @@
 //! What the kernels are told: names are indices, durations µs, thresholds fixed-point numbers.
 
 use crate::facts::Resolution;
+use crate::quality::QualityParams;
 use drivetrain_schemas::catalogue::SignalType;
 use drivetrain_schemas::fixed::div_round;
 use drivetrain_schemas::policy::{Decimal, Direction, EventKind};
@@ -18,6 +19,8 @@ pub struct KernelConfig {
     pub range: Vec<RangeParams>,
     pub zscore: Vec<ZscoreParams>,
     pub stuck: Vec<StuckParams>,
+    /// None: the table `quality` stays empty, and nothing is counted.
+    pub quality: Option<QualityParams>,
     /// Sample interval by source, µs.
     pub intervals: BTreeMap<Arc<str>, i64>,
 }

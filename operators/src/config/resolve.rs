@@ -8,6 +8,7 @@ pub(crate) use events::acceleration_floor;
 use super::params::{KernelConfig, Marker, Ratio, SignalInfo, TimeParams, TripParams, WindowParams};
 use super::{DetectorsConfig, TimeConfig, TripConfig, WindowConfig};
 use crate::facts::Resolution;
+use crate::quality::{QualityConfig, QualityParams};
 use detectors::{range, stuck, zscore};
 use drivetrain_schemas::catalogue::{Catalogue, Signal, SignalType};
 use drivetrain_schemas::fixed::pow10;
@@ -38,6 +39,7 @@ pub struct KernelInput<'a> {
     pub trip: &'a TripConfig,
     pub windows: &'a WindowConfig,
     pub detectors: &'a DetectorsConfig,
+    pub quality: &'a QualityConfig,
     pub catalogue: &'a Catalogue,
     /// The policy that governs where no document does: its rules are those of the events.
     pub policy: &'a Policy,
@@ -74,6 +76,7 @@ impl KernelConfig {
             range: range.collect::<Result<_, _>>()?,
             zscore: zscore.collect::<Result<_, _>>()?,
             stuck: stuck.collect::<Result<_, _>>()?,
+            quality: QualityParams::new(input.quality, catalogue),
             intervals: input.intervals.clone(),
             trip,
         })

@@ -15,7 +15,7 @@ mod vehicles;
 use super::keep::{Keep, Restored};
 use super::{Rows, Time};
 use crate::config::KernelConfig;
-use crate::facts::{AnomalyFact, Change, EventFact, TripFact, VehicleFact, WindowFact};
+use crate::facts::{AnomalyFact, Change, EventFact, QualityFact, TripFact, VehicleFact, WindowFact};
 use differential_dataflow::AsCollection;
 use drivetrain_schemas::key;
 use drivetrain_schemas::reading::{IntakeCounts, Origin, ReadingBatch, Reject};
@@ -57,6 +57,7 @@ pub struct Results {
     pub windows: Vec<Change<WindowFact>>,
     pub events: Vec<Change<EventFact>>,
     pub anomalies: Vec<Change<AnomalyFact>>,
+    pub quality: Vec<Change<QualityFact>>,
     pub readings: Vec<(ReadingBatch, i64)>,
     pub late: Vec<Reject>,
     pub counts: Vec<(Arc<Origin>, IntakeCounts)>,
@@ -70,6 +71,7 @@ impl Results {
         self.windows.is_empty()
             && self.events.is_empty()
             && self.anomalies.is_empty()
+            && self.quality.is_empty()
             && self.readings.is_empty()
             && self.late.is_empty()
             && self.counts.is_empty()

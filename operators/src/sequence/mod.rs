@@ -31,7 +31,7 @@ pub use row::{Incoming, OwnedReading};
 use crate::config::KernelConfig;
 use crate::facts::{Facts, VehicleFact};
 use crate::sample::Sample;
-use crate::vehicle;
+use crate::{quality, vehicle};
 use drivetrain_schemas::reading::ReadingBatch;
 use log::Segment;
 use outcome::Mark;
@@ -60,6 +60,8 @@ pub struct VehicleState {
     silenced: Option<i64>,
     /// The watermark at which there is more to say.
     deadline: Option<i64>,
+    /// Counts, which no rewind touches; None where they are switched off.
+    quality: Option<quality::State>,
 }
 
 impl VehicleState {
@@ -74,6 +76,7 @@ impl VehicleState {
             kept_from: i64::MIN,
             silenced: None,
             deadline: None,
+            quality: cfg.quality.as_ref().map(quality::State::new),
         }
     }
 
@@ -104,6 +107,9 @@ impl VehicleState {
             sort(batches, incoming);
         }
         let late = incoming.partition_point(|i| i.at(batches) < self.floor);
+        let said = (out.quality.len(), self.silenced);
+        self.say_quality(cfg, -1, out);
+        self.count_quality(batches, incoming, late);
         for i in incoming.drain(..late) {
             let record_time = batches[i.batch as usize].heads[i.row as usize].record_time;
             out.too_late(cfg, &i.row(batches), record_time, self.floor);
@@ -111,6 +117,13 @@ impl VehicleState {
         if !ascending {
             drop_duplicates(batches, incoming, out);
         }
+        self.take_in(cfg, batches, incoming, out);
+        self.settle_quality(cfg, batches, said, out);
+        self.schedule(cfg);
+    }
+
+    /// Takes what is neither late nor there twice.
+    fn take_in(&mut self, cfg: &KernelConfig, batches: &[ReadingBatch], incoming: &[Incoming], out: &mut Outcome) {
         let Some(first) = incoming.first() else { return };
         let mark = Mark::of(&out.facts);
         let level = self.silenced;
@@ -139,11 +152,55 @@ impl VehicleState {
             mark.consolidate(&mut out.facts);
         }
         self.floor = self.newest.saturating_sub(cfg.time.hot_horizon).max(self.kept_from).max(self.floor);
-        self.schedule(cfg);
+    }
+
+    /// Counts what has come, before duplicates are dropped; the first `late` are late.
+    fn count_quality(&mut self, batches: &[ReadingBatch], incoming: &[Incoming], late: usize) {
+        let Some(quality) = &mut self.quality else { return };
+        for (i, incoming) in incoming.iter().enumerate() {
+            let row = incoming.row(batches);
+            if i < late {
+                quality.late(row.values, &row.meta.texts);
+                continue;
+            }
+            quality.arrived(row.at, row.values, &row.meta.texts);
+            let invalid = batches[incoming.batch as usize].invalid_of(incoming.row);
+            invalid.for_each(|signal| quality.invalid(row.at, signal));
+        }
+    }
+
+    /// Says with `diff` the hours that silence has closed.
+    fn say_quality(&self, cfg: &KernelConfig, diff: isize, out: &mut Outcome) {
+        if let (Some(params), Some(quality), Some(level)) = (&cfg.quality, &self.quality, self.silenced) {
+            quality.close(params, cfg.time.patience, self.kernel.vehicle(), level, diff, &mut out.quality);
+        }
+    }
+
+    /// Takes out the duplicates, says the hours that are over, and those that silence still closes. `said`: where the
+    /// vehicle's changes begin, and the silence that was taken back before.
+    fn settle_quality(
+        &mut self,
+        cfg: &KernelConfig,
+        batches: &[ReadingBatch],
+        said: (usize, Option<i64>),
+        out: &mut Outcome,
+    ) {
+        let (Some(params), Some(quality)) = (&cfg.quality, &mut self.quality) else { return out.repeated.clear() };
+        for incoming in out.repeated.drain(..) {
+            let row = incoming.row(batches);
+            quality.duplicate(row.at, row.values, &row.meta.texts);
+        }
+        quality.settle(params, self.kernel.vehicle(), self.floor, &mut out.quality);
+        self.say_quality(cfg, 1, out);
+        if said.1.is_some() {
+            outcome::consolidate(&mut out.quality, said.0);
+        }
     }
 
     fn schedule(&mut self, cfg: &KernelConfig) {
-        self.deadline = vehicle::deadline(cfg, &self.kernel, self.silenced.unwrap_or(i64::MIN));
+        let level = self.silenced.unwrap_or(i64::MIN);
+        let quality = self.quality.as_ref().and_then(|quality| quality.deadline(cfg.time.patience, level));
+        self.deadline = vehicle::deadline(cfg, &self.kernel, level).into_iter().chain(quality).min();
     }
 
     /// Says, as closed, what has ended `patience` before `watermark` or earlier, if it hasn't been said. The next
@@ -152,14 +209,17 @@ impl VehicleState {
         if self.newest == i64::MIN || self.silenced.is_some_and(|level| level >= watermark) {
             return;
         }
-        let mark = Mark::of(&out.facts);
+        let (mark, said) = (Mark::of(&out.facts), out.quality.len());
         if let Some(level) = self.silenced {
             vehicle::close(cfg, &self.kernel, level, &mut out.facts);
             mark.negate(&mut out.facts);
         }
+        self.say_quality(cfg, -1, out);
         vehicle::close(cfg, &self.kernel, watermark, &mut out.facts);
         mark.consolidate(&mut out.facts);
         self.silenced = Some(watermark);
+        self.say_quality(cfg, 1, out);
+        outcome::consolidate(&mut out.quality, said);
         self.schedule(cfg);
     }
 
@@ -279,10 +339,11 @@ fn sort(batches: &[ReadingBatch], incoming: &mut [Incoming]) {
 
 /// Of sorted readings, keeps the preferred one of equals.
 fn drop_duplicates(batches: &[ReadingBatch], incoming: &mut Vec<Incoming>, out: &mut Outcome) {
-    incoming.dedup_by(|later, kept| {
-        let (later, kept) = (later.row(batches), kept.row(batches));
+    incoming.dedup_by(|dropped, kept| {
+        let (later, kept) = (dropped.row(batches), kept.row(batches));
         let same = later.order(&kept) == Ordering::Equal;
         if same {
+            out.repeated.push(*dropped);
             out.count(later.origin).duplicates += 1;
         }
         same
@@ -327,6 +388,7 @@ fn merge(batches: &[ReadingBatch], incoming: &[Incoming], old: &Decoded, out: &m
             rows.push(Taken::New(*new));
             continue;
         };
+        out.repeated.push(*new);
         if row.preference(&rival) != Ordering::Less {
             out.count(row.origin).duplicates += 1;
             continue;
@@ -357,6 +419,11 @@ pub fn memory_per_vehicle(cfg: &KernelConfig, interval: i64) -> usize {
     let kernel = size_of::<vehicle::State>() + 8 * width + copied + shared + zscore + detectors + 512;
     let readings = usize::try_from(cfg.time.hot_horizon / interval.max(1)).unwrap_or(usize::MAX);
     let readings = readings.min(cfg.time.hot_readings / 2);
+    let quality = cfg.quality.as_ref().map_or(0, quality::memory);
     // The log spans between one and two horizons, in two segments; each has a snapshot.
-    3 * kernel + (readings + readings / 2).saturating_mul(7 + 5 * width / 2) + size_of::<VehicleState>() + 8 * width
+    3 * kernel
+        + (readings + readings / 2).saturating_mul(7 + 5 * width / 2)
+        + size_of::<VehicleState>()
+        + 8 * width
+        + quality
 }

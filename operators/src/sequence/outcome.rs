@@ -2,7 +2,7 @@
 
 use super::row::{Incoming, OwnedReading, RowRef};
 use crate::config::KernelConfig;
-use crate::facts::{Change, Facts};
+use crate::facts::{Change, Facts, QualityFact};
 use drivetrain_schemas::catalogue::SignalType;
 use drivetrain_schemas::fixed;
 use drivetrain_schemas::reading::{Head, IntakeCounts, NULL, Origin, ReadingBatch, Reject};
@@ -14,6 +14,10 @@ use std::sync::Arc;
 pub struct Outcome {
     /// Changes of facts; those of one vehicle and call are consolidated.
     pub facts: Facts,
+    /// Hours of `quality`.
+    pub quality: Vec<Change<QualityFact>>,
+    /// Readings of this vehicle that equal others (emptied with each vehicle).
+    pub(super) repeated: Vec<Incoming>,
     /// Readings that count from now on, by batch and row.
     pub accepted: Vec<Incoming>,
     /// Readings that count no longer (-1), since a duplicate with smaller circumstances has come (which is among

@@ -1,10 +1,11 @@
 //! The sequence against a slow reference: all readings ever accepted, sorted, without duplicates, run from scratch.
 
 use super::*;
-use crate::testing::{SECOND, Setup, consolidated, extend, reading};
+use crate::facts::QualityFact;
+use crate::testing::{BASE, SECOND, Setup, consolidated, extend, reading};
 use drivetrain_schemas::reading::{Head, IntakeCounts, Meta, NULL, Origin};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Key = (i64, Vec<i64>, Vec<(u16, Arc<str>)>);
 
@@ -15,6 +16,11 @@ fn preferred(r: &OwnedReading) -> (&Meta, &Origin, i64, u32) {
 
 fn key(r: &OwnedReading) -> Key {
     (r.at, r.values.clone(), r.meta.texts.clone())
+}
+
+/// Of some readings the numbers that aren't known were unusable.
+fn invalid(r: &OwnedReading) -> Vec<u16> {
+    (0..4u16).filter(|s| r.position % 3 == 0 && r.values[usize::from(*s)] == NULL).collect()
 }
 
 /// One batch for each run of readings of an origin, and where each reading stands.
@@ -28,6 +34,7 @@ fn batches(readings: &[OwnedReading]) -> (Vec<ReadingBatch>, Vec<Incoming>) {
         let (at, position, element) = (r.at, r.position, r.element);
         let place = batches.len() - 1;
         batches[place].push(Head { at, position, record_time: NULL, meta: 0, element }, &r.meta, &r.values);
+        batches[place].mark_invalid(&invalid(r));
         incoming.push(Incoming { batch: place as u32, row: batches[place].len() as u32 - 1 });
     }
     (batches, incoming)
@@ -44,6 +51,10 @@ struct Bench {
     late: usize,
     accepted: BTreeMap<Key, OwnedReading>,
     level: Option<i64>,
+    /// All that came in time, and the late with the newest time of when they came.
+    timely: Vec<OwnedReading>,
+    too_late: Vec<(i64, OwnedReading)>,
+    quality: BTreeMap<QualityFact, isize>,
 }
 
 impl Bench {
@@ -58,6 +69,9 @@ impl Bench {
             late: 0,
             accepted: BTreeMap::new(),
             level: None,
+            timely: Vec::new(),
+            too_late: Vec::new(),
+            quality: BTreeMap::new(),
         }
     }
 
@@ -69,8 +83,10 @@ impl Bench {
             seen += 1;
             if r.at < floor {
                 expected_late += 1;
+                self.too_late.push((self.state.newest, r.clone()));
                 continue;
             }
+            self.timely.push(r.clone());
             let held = self.accepted.entry(key(r)).or_insert_with(|| r.clone());
             if preferred(r) < preferred(held) {
                 *held = r.clone();
@@ -92,6 +108,7 @@ impl Bench {
         let due = self.state.deadline().is_some_and(|d| d <= watermark);
         self.state.silence(&self.cfg, watermark, &mut out);
         assert!(due || out.facts == Facts::default(), "said something though nothing was due: {:?}", out.facts);
+        assert!(due || out.quality.is_empty(), "said something though nothing was due: {:?}", out.quality);
         assert!(self.state.deadline().is_none_or(|d| d > watermark));
         if self.state.newest > i64::MIN {
             self.level = Some(self.level.map_or(watermark, |l| l.max(watermark)));
@@ -110,6 +127,10 @@ impl Bench {
         for (origin, counts) in out.counts {
             *self.counts.entry(origin).or_default() += &counts;
         }
+        for (fact, diff) in out.quality {
+            *self.quality.entry(fact).or_insert(0) += diff;
+        }
+        self.quality.retain(|_, diff| *diff != 0);
         extend(&mut self.said, out.facts);
         self.said = consolidated(&self.said);
     }
@@ -127,6 +148,7 @@ impl Bench {
         }
         assert_eq!(self.said, consolidated(&facts));
         assert_eq!(vehicle::fact(&self.state.kernel), vehicle::fact(&kernel));
+        assert_eq!(self.quality, self.quality_by_hand().into_iter().map(|fact| (fact, 1)).collect());
         let held = self.accepted.values().map(|r| ((r.at, r.values.clone(), r.meta.clone()), 1)).collect();
         let said: BTreeMap<_, _> = self.readings.clone().into_iter().filter(|(_, diff)| *diff != 0).collect();
         assert_eq!(said, held);
@@ -143,6 +165,41 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// The hours that the floor or silence has closed, counted from all that came.
+    fn quality_by_hand(&self) -> BTreeSet<QualityFact> {
+        const HOUR: i64 = 3_600 * SECOND;
+        let hour = |at: i64| at.div_euclid(HOUR) * HOUR;
+        let silent = self.level.map_or(i64::MIN, |level| level.saturating_sub(self.cfg.time.patience));
+        let upto = if self.level == Some(i64::MAX) { i64::MAX } else { silent.max(self.state.floor) };
+        let hours: BTreeSet<i64> =
+            self.timely.iter().map(|r| hour(r.at)).filter(|start| start + HOUR <= upto).collect();
+        let mut facts = BTreeSet::new();
+        for (start, signal) in hours.into_iter().flat_map(|start| (0..4u16).map(move |signal| (start, signal))) {
+            let knows = |r: &OwnedReading| r.values[usize::from(signal)] != NULL;
+            let inside: Vec<&OwnedReading> = self.timely.iter().filter(|r| hour(r.at) == start).collect();
+            let arrived = inside.iter().filter(|r| knows(r)).count() as i64;
+            let received = inside.iter().filter(|r| knows(r)).map(|r| key(r)).collect::<BTreeSet<_>>().len() as i64;
+            let invalid = inside.iter().filter(|r| invalid(r).contains(&signal)).count() as i64;
+            let late = self.too_late.iter().filter(|(newest, r)| hour(*newest) == start && knows(r)).count() as i64;
+            let (first, last) = (inside.iter().map(|r| r.at).min(), inside.iter().map(|r| r.at).max());
+            let span = last.zip(first).map_or(0, |(last, first)| last - first);
+            let expected = (signal == 2).then_some(span / (2 * SECOND) + 1);
+            let spoke = |r: &&OwnedReading| knows(r) || invalid_of(r, signal);
+            let spoken = self.timely.iter().filter(spoke).any(|r| hour(r.at) <= start);
+            if received + invalid + late > 0 || (spoken && expected.is_some()) {
+                let (vehicle, duplicates) = ("v".into(), arrived - received);
+                facts.insert(QualityFact { vehicle, signal, start, expected, received, invalid, duplicates, late });
+            }
+        }
+        facts
+    }
+}
+
+fn invalid_of(r: &OwnedReading, signal: u16) -> bool {
+    invalid(r).contains(&signal)
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Epoch(usize),
@@ -152,7 +209,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (1usize..12).prop_map(Step::Epoch),
-        1 => (0i64..700).prop_map(|s| Step::Silence((1_700_000_000 + s) * SECOND)),
+        1 => (0i64..700).prop_map(|s| Step::Silence(BASE + s * SECOND)),
     ];
     prop::collection::vec(step, 1..24)
 }
@@ -228,6 +285,9 @@ proptest! {
         let mut one_by_one = Bench::new(Setup::default().build());
         readings.iter().rev().for_each(|r| one_by_one.epoch(std::slice::from_ref(r)));
         prop_assert_eq!(&at_once.said, &one_by_one.said);
+        at_once.silence(i64::MAX);
+        one_by_one.silence(i64::MAX);
+        prop_assert_eq!(&at_once.quality, &one_by_one.quality);
         prop_assert_eq!(at_once.state.kernel.values(), one_by_one.state.kernel.values());
     }
 }

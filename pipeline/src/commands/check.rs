@@ -87,7 +87,7 @@ impl Printer<'_> {
 }
 
 impl Accept for Printer<'_> {
-    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64]) {
+    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64], _invalid: &[u16]) {
         let mut line = format!("{:>6}  {}  vehicle={}", head.position, format_rfc3339(head.at), meta.vehicle);
         for (name, value) in [("driver", &meta.driver), ("trip", &meta.trip), ("fleet", &meta.fleet)] {
             if let Some(value) = value {

@@ -8,6 +8,7 @@ pub use resolve::Resolved;
 
 use crate::source::{EpochConfig, SourceConfig};
 use drivetrain_operators::config::{DetectorsConfig, TimeConfig, TripConfig, WindowConfig};
+use drivetrain_operators::quality::QualityConfig;
 use drivetrain_schemas::catalogue::SignalConfig;
 use drivetrain_schemas::mapping::Limits;
 use drivetrain_schemas::policy::Policy;
@@ -31,6 +32,7 @@ pub struct Config {
     pub trip: TripConfig,
     pub windows: WindowConfig,
     pub detectors: DetectorsConfig,
+    pub quality: QualityConfig,
     /// The policy that governs where no policy document does. Default: `fleetflow` (DESIGN §7).
     pub policy: Option<Policy>,
     pub history: HistoryConfig,

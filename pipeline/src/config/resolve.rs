@@ -51,6 +51,7 @@ impl Resolved {
             trip: &config.trip,
             windows: &config.windows,
             detectors: &config.detectors,
+            quality: &config.quality,
             catalogue: &catalogue,
             policy: &policy,
             intervals: &intervals,

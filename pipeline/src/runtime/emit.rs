@@ -71,6 +71,8 @@ impl Emit {
         rows(events.collect(), TableId::Events, send);
         let anomalies = results.anomalies.iter().map(|(a, diff)| (edge::anomaly_row(catalogue, a), *diff as i64));
         rows(anomalies.collect(), TableId::Anomalies, send);
+        let quality = results.quality.iter().map(|(q, diff)| (edge::quality_row(catalogue, q), *diff as i64)).collect();
+        rows(quality, TableId::Quality, send);
         let open = results.anomalies.iter().filter(|(a, _)| a.ended_at.is_none());
         let open = open.map(|(a, diff)| with(edge::anomaly_document(catalogue, a), *diff)).collect();
         upserts(open, Topic::AnomaliesActive, send);

@@ -178,7 +178,7 @@ struct Router {
 }
 
 impl Accept for Router {
-    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64]) {
+    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64], invalid: &[u16]) {
         self.clock = self.clock.max(Some(head.at));
         let worker = match &self.last {
             _ if self.batches.len() == 1 => 0,
@@ -190,6 +190,7 @@ impl Accept for Router {
             }
         };
         self.batches[worker].push(head, meta, values);
+        self.batches[worker].mark_invalid(invalid);
     }
 
     fn trip(&mut self, trip: TripPayload) {

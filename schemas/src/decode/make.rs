@@ -32,6 +32,9 @@ enum TagValue<'a> {
 
 type Tags<'a> = SmallVec<[(&'a str, TagValue<'a>); 8]>;
 
+/// Signals whose values were made null.
+pub(crate) type Invalid = SmallVec<[u16; 4]>;
+
 impl Maker {
     /// One reading of the layouts `wide` and `long`; `invalid` counts its unusable values.
     ///
@@ -44,7 +47,7 @@ impl Maker {
         view: &View<'a>,
         element: u32,
         invalid: &mut i64,
-        sink: &mut impl FnMut(Head, &Arc<Meta>, &[i64]),
+        sink: &mut impl FnMut(Head, &Arc<Meta>, &[i64], &[u16]),
     ) -> Result<(), Flaw> {
         let vehicle = vehicle(plan, view)?;
         let sent = sent(plan, view)?;
@@ -59,14 +62,15 @@ impl Maker {
         values.clear();
         values.resize(plan.width, NULL);
         let mut candidate = Candidate { vehicle, ..Candidate::default() };
-        let mut tags = Tags::new();
+        let (mut tags, mut unusable) = (Tags::new(), Invalid::new());
         if plan.layout == Layout::Long {
-            measurement(plan, view, at, values, &mut candidate, &mut tags, invalid)?;
+            measurement(plan, view, at, values, &mut candidate, &mut tags, &mut unusable)?;
         } else {
             for i in 0..plan.signals.len() {
-                read_signal(plan, i, view, at, values, &mut candidate.texts, invalid);
+                read_signal(plan, i, view, at, values, &mut candidate.texts, &mut unusable);
             }
         }
+        *invalid += unusable.len() as i64;
         candidate.driver = optional(view, &plan.driver, invalid);
         candidate.trip = optional(view, &plan.trip, invalid);
         candidate.fleet = optional(view, &plan.fleet, invalid);
@@ -75,7 +79,7 @@ impl Maker {
             candidate.tags = Some(text);
         }
         let head = Head { at, position: view.record.position, record_time: sent.unwrap_or(NULL), meta: 0, element };
-        sink(head, metas.intern(&candidate), values);
+        sink(head, metas.intern(&candidate), values, &unusable);
         Ok(())
     }
 
@@ -122,7 +126,7 @@ fn measurement<'a>(
     values: &mut [i64],
     candidate: &mut Candidate<'a>,
     tags: &mut Tags<'a>,
-    invalid: &mut i64,
+    invalid: &mut Invalid,
 ) -> Result<(), Flaw> {
     let named = |reason, problem: &str| {
         let shown = view.raw(&plan.sensor.place).show();
@@ -221,7 +225,7 @@ fn read_signal<'a>(
     at: i64,
     values: &mut [i64],
     texts: &mut SmallVec<[(u16, Cow<'a, str>); 2]>,
-    invalid: &mut i64,
+    invalid: &mut Invalid,
 ) {
     let Some(rule) = plan.signals.get(rule) else { return };
     let outcome = match &rule.place {
@@ -235,7 +239,7 @@ fn read_signal<'a>(
     };
     match outcome {
         Outcome::Null => {}
-        Outcome::Invalid => *invalid += 1,
+        Outcome::Invalid => invalid.push(rule.signal),
         Outcome::Value(v) => {
             if let Some(value) = values.get_mut(rule.signal as usize) {
                 *value = v;
@@ -316,10 +320,11 @@ impl Samples<'_> {
                     record_time.saturating_sub(before.saturating_mul(plan.sample_interval))
                 }
             };
-            let (mut values, mut found) = (vec![NULL; plan.width], SmallVec::new());
+            let (mut values, mut found, mut unusable) = (vec![NULL; plan.width], SmallVec::new(), Invalid::new());
             for rule in 0..plan.signals.len() {
-                read_signal(plan, rule, &own, at, &mut values, &mut found, invalid);
+                read_signal(plan, rule, &own, at, &mut values, &mut found, &mut unusable);
             }
+            *invalid += unusable.len() as i64;
             samples.push(TripSample { at, values, texts: texts(&found) });
         }
         samples.sort_by_key(|s| s.at);

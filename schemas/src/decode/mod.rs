@@ -129,7 +129,7 @@ pub struct Decoder {
 /// The readings of an expanded record, held until its last element is known to be good.
 #[derive(Clone, Debug, Default)]
 struct Pending {
-    heads: Vec<(Head, Arc<Meta>)>,
+    heads: Vec<(Head, Arc<Meta>, make::Invalid)>,
     values: Vec<i64>,
     trips: Vec<TripPayload>,
 }
@@ -208,7 +208,7 @@ impl Decoder {
                 let Decoder { plan, intake, maker, .. } = self;
                 let data = own.unwrap_or(&intake.scratch);
                 let view = View { record, data, outer: &intake.outer, inner: None };
-                maker.moment(plan, &view, 0, &mut tally.invalid, &mut |h, m, v| out.reading(h, m, v))?;
+                maker.moment(plan, &view, 0, &mut tally.invalid, &mut |h, m, v, i| out.reading(h, m, v, i))?;
                 tally.readings = 1;
             }
             (None, Layout::Trip) => {
@@ -246,7 +246,7 @@ impl Decoder {
             } else {
                 let view = View { record, data, outer: &intake.outer, inner: Some(&intake.inner) };
                 maker
-                    .moment(plan, &view, i as u32, &mut tally.invalid, &mut |h, m, v| pending.push(h, m, v))
+                    .moment(plan, &view, i as u32, &mut tally.invalid, &mut |h, m, v, i| pending.push(h, m, v, i))
                     .map_err(named)?;
                 tally.readings += 1;
             }
@@ -287,14 +287,15 @@ impl Pending {
         self.trips.clear();
     }
 
-    fn push(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64]) {
-        self.heads.push((head, meta.clone()));
+    fn push(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64], invalid: &[u16]) {
+        self.heads.push((head, meta.clone(), invalid.into()));
         self.values.extend_from_slice(values);
     }
 
     fn flush(&mut self, width: usize, out: &mut impl Accept) {
-        for (i, (head, meta)) in self.heads.drain(..).enumerate() {
-            out.reading(head, &meta, self.values.get(i * width..(i + 1) * width).unwrap_or_default());
+        for (i, (head, meta, invalid)) in self.heads.drain(..).enumerate() {
+            let values = self.values.get(i * width..(i + 1) * width).unwrap_or_default();
+            out.reading(head, &meta, values, &invalid);
         }
         self.values.clear();
         self.trips.drain(..).for_each(|trip| out.trip(trip));

@@ -1,4 +1,5 @@
 use super::super::*;
+use crate::quality::QualityConfig;
 use crate::testing::{G, SPEED, Setup, catalogue};
 use drivetrain_schemas::catalogue::{Catalogue, SignalConfig};
 use drivetrain_schemas::policy::Policy;
@@ -12,6 +13,7 @@ fn refused(change: impl FnOnce(&mut Setup)) -> String {
         trip: &setup.trip,
         windows: &WindowConfig::default(),
         detectors: &setup.detectors,
+        quality: &QualityConfig::default(),
         catalogue: &catalogue(),
         policy: &setup.policy,
         intervals: &BTreeMap::new(),
@@ -66,6 +68,7 @@ fn millimetres(unit: &str, vss: &str, name: &str, distance: bool, values: [i64; 
         trip: &trip,
         windows: &WindowConfig::default(),
         detectors: &DetectorsConfig::default(),
+        quality: &QualityConfig::default(),
         catalogue: &catalogue,
         policy: &Policy { events: vec![], ..Policy::fleetflow() },
         intervals: &BTreeMap::new(),

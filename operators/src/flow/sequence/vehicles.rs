@@ -325,6 +325,7 @@ impl Vehicles {
                 windows: facts.windows,
                 events: facts.events,
                 anomalies: facts.anomalies,
+                quality: outcome.quality,
                 readings,
                 late: outcome.late,
                 counts: outcome.counts,

@@ -17,6 +17,7 @@ pub(super) struct Seen {
     pub(super) head: Head,
     pub(super) meta: Arc<Meta>,
     pub(super) values: Vec<i64>,
+    pub(super) invalid: Vec<u16>,
 }
 
 #[derive(Debug, Default)]
@@ -28,8 +29,9 @@ pub(super) struct Collect {
 }
 
 impl Accept for Collect {
-    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64]) {
-        self.readings.push(Seen { head, meta: meta.clone(), values: values.to_vec() });
+    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64], invalid: &[u16]) {
+        let (meta, values, invalid) = (meta.clone(), values.to_vec(), invalid.to_vec());
+        self.readings.push(Seen { head, meta, values, invalid });
     }
     fn trip(&mut self, trip: TripPayload) {
         self.trips.push(trip);

@@ -93,7 +93,8 @@ fn units_scale_offset_and_sentinels() {
     assert_eq!(with(raw, "\"temp\":655").0.values[TEMP], 25_500_000);
     // The raw value is the sentinel, not the scaled one.
     let raw = r#"{"signals":{"temp":{"scale":0.1,"offset":-40,"sentinels":[655]}}}"#;
-    assert_eq!(with(raw, "\"temp\":655.0"), (with(raw, "\"temp\":null").0, 1));
+    let nulled = Seen { invalid: vec![TEMP as u16], ..with(raw, "\"temp\":null").0 };
+    assert_eq!(with(raw, "\"temp\":655.0"), (nulled, 1));
     // Not rounded to the catalogue's decimals before the conversion: 0.0000004 m/s are 0.00000144 km/h.
     let ms = r#"{"signals":{"speed_kmh":{"unit":"m/s"}}}"#;
     assert_eq!(with(ms, "\"speed_kmh\":0.0000004").0.values[SPEED], 1);
