@@ -7,7 +7,7 @@
 //! ```
 
 use crate::row::{Cell, Row};
-use crate::table::{Column, Kind, Table};
+use crate::table::{Kind, Table};
 use ::arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int64Array, Int64Builder, StringBuilder,
     TimestampMicrosecondBuilder,
@@ -72,67 +72,96 @@ pub fn schema(table: &Table, history: bool) -> SchemaRef {
 /// When a row has not the table's shape, or a null stands in a column that has none.
 pub fn batch<R: Borrow<Row>>(table: &Table, rows: &[(R, i64, i64)]) -> Result<RecordBatch, ArrowError> {
     let width = table.columns.len();
+    let mut columns: Vec<Builder> = table.columns.iter().map(|column| Builder::new(column.kind, rows.len())).collect();
     for (i, (row, ..)) in rows.iter().enumerate() {
-        let cells = row.borrow().len();
-        if cells != width {
+        let row_columns = columns.iter_mut().zip(&table.columns);
+        let mut cells = 0;
+        for ((builder, column), cell) in row_columns.zip(row.borrow().cells()) {
+            builder.push(cell, column.nullable).map_err(|expected| ArrowError::Cell {
+                table: table.name,
+                row: i,
+                column: column.name.clone(),
+                found: format!("{cell:?}").chars().take(80).collect(),
+                expected,
+            })?;
+            cells += 1;
+        }
+        if cells != width || row.borrow().get(width).is_some() {
+            let cells = row.borrow().width();
             return Err(ArrowError::Width { table: table.name, row: i, cells, columns: width });
         }
     }
-    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(width + 2);
-    for (i, column) in table.columns.iter().enumerate() {
-        arrays.push(column_array(table, column, i, rows)?);
-    }
+    let mut arrays: Vec<ArrayRef> = columns.into_iter().map(Builder::finish).collect();
     arrays.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.1))));
     arrays.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.2))));
     RecordBatch::try_new(schema(table, true), arrays).map_err(|source| ArrowError::Batch { table: table.name, source })
 }
 
-/// One column of the rows. Every row is known to be wide enough.
-fn column_array<R: Borrow<Row>>(
-    table: &Table,
-    column: &Column,
-    index: usize,
-    rows: &[(R, i64, i64)],
-) -> Result<ArrayRef, ArrowError> {
-    let cells = || rows.iter().map(|r| &r.0.borrow()[index]);
-    let error = |row: usize, found: &Cell, expected| ArrowError::Cell {
-        table: table.name,
-        row,
-        column: column.name.clone(),
-        found: format!("{found:?}").chars().take(80).collect(),
-        expected,
-    };
-    macro_rules! build {
-        ($builder:expr, $expected:literal, $($pattern:pat => $value:expr),+) => {{
-            let mut builder = $builder;
-            for (row, cell) in cells().enumerate() {
-                match cell {
-                    Cell::Null if column.nullable => builder.append_null(),
-                    $($pattern => builder.append_value($value),)+
-                    other => return Err(error(row, other, $expected)),
-                }
-            }
-            Arc::new(builder.finish()) as ArrayRef
-        }};
+/// A column while it is filled.
+enum Builder {
+    Text(StringBuilder),
+    Json(StringBuilder),
+    Int(Int64Builder),
+    Time(TimestampMicrosecondBuilder),
+    Float(Float64Builder),
+    Bool(BooleanBuilder),
+    Binary(BinaryBuilder),
+}
+
+impl Builder {
+    fn new(kind: Kind, n: usize) -> Self {
+        match kind {
+            Kind::Text => Builder::Text(StringBuilder::with_capacity(n, 16 * n)),
+            Kind::Json => Builder::Json(StringBuilder::with_capacity(n, 32 * n)),
+            Kind::Int => Builder::Int(Int64Builder::with_capacity(n)),
+            Kind::Time => Builder::Time(TimestampMicrosecondBuilder::with_capacity(n).with_timezone(UTC)),
+            Kind::Float => Builder::Float(Float64Builder::with_capacity(n)),
+            Kind::Bool => Builder::Bool(BooleanBuilder::with_capacity(n)),
+            Kind::Binary => Builder::Binary(BinaryBuilder::with_capacity(n, 64 * n)),
+        }
     }
-    let n = rows.len();
-    Ok(match column.kind {
-        Kind::Text => build!(StringBuilder::with_capacity(n, 16 * n), "text", Cell::Text(t) => t.as_ref()),
-        Kind::Json => build!(StringBuilder::with_capacity(n, 32 * n), "a JSON document", Cell::Json(t) => t),
-        Kind::Int => build!(Int64Builder::with_capacity(n), "an integer", Cell::Int(v) => *v),
-        Kind::Time => build!(
-            TimestampMicrosecondBuilder::with_capacity(n).with_timezone(UTC), "a time", Cell::Time(v) => *v),
-        Kind::Float => build!(Float64Builder::with_capacity(n), "a number", Cell::Float(v) => v.0),
-        Kind::Bool => build!(BooleanBuilder::with_capacity(n), "true or false", Cell::Bool(v) => *v),
-        Kind::Binary => build!(BinaryBuilder::with_capacity(n, 64 * n), "bytes", Cell::Binary(v) => v),
-    })
+
+    /// Appends a cell, or says what belongs there.
+    #[inline]
+    fn push(&mut self, cell: Cell<'_>, nullable: bool) -> Result<(), &'static str> {
+        macro_rules! push {
+            ($builder:expr, $pattern:pat => $value:expr, $expected:literal) => {
+                match cell {
+                    $pattern => $builder.append_value($value),
+                    Cell::Null if nullable => $builder.append_null(),
+                    _ => return Err($expected),
+                }
+            };
+        }
+        match self {
+            Builder::Text(b) => push!(b, Cell::Text(t) => t, "text"),
+            Builder::Json(b) => push!(b, Cell::Json(t) => t, "a JSON document"),
+            Builder::Int(b) => push!(b, Cell::Int(v) => v, "an integer"),
+            Builder::Time(b) => push!(b, Cell::Time(v) => v, "a time"),
+            Builder::Float(b) => push!(b, Cell::Float(v) => v.0, "a number"),
+            Builder::Bool(b) => push!(b, Cell::Bool(v) => v, "true or false"),
+            Builder::Binary(b) => push!(b, Cell::Binary(v) => v, "bytes"),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> ArrayRef {
+        match self {
+            Builder::Text(mut b) | Builder::Json(mut b) => Arc::new(b.finish()),
+            Builder::Int(mut b) => Arc::new(b.finish()),
+            Builder::Time(mut b) => Arc::new(b.finish()),
+            Builder::Float(mut b) => Arc::new(b.finish()),
+            Builder::Bool(mut b) => Arc::new(b.finish()),
+            Builder::Binary(mut b) => Arc::new(b.finish()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalogue::Catalogue;
-    use crate::table::TableId;
+    use crate::table::{Column, TableId};
     use ::arrow::array::{Array, AsArray};
     use ::arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
     use proptest::prelude::*;
@@ -150,28 +179,32 @@ mod tests {
                     }
                     match column.kind {
                         Kind::Text => Cell::from(array.as_string::<i32>().value(i)),
-                        Kind::Json => Cell::Json(array.as_string::<i32>().value(i).to_string()),
+                        Kind::Json => Cell::Json(array.as_string::<i32>().value(i)),
                         Kind::Int => Cell::Int(int(c, i)),
                         Kind::Time => Cell::Time(array.as_primitive::<TimestampMicrosecondType>().value(i)),
                         Kind::Float => Cell::float(array.as_primitive::<Float64Type>().value(i)),
                         Kind::Bool => Cell::Bool(array.as_boolean().value(i)),
-                        Kind::Binary => Cell::Binary(array.as_binary::<i32>().value(i).to_vec()),
+                        Kind::Binary => Cell::Binary(array.as_binary::<i32>().value(i)),
                     }
                 });
-                (row.collect(), int(width, i), int(width + 1, i))
+                (Row::new(&row.collect::<Vec<_>>()), int(width, i), int(width + 1, i))
             })
             .collect()
     }
 
-    fn cell(column: &Column) -> BoxedStrategy<Cell> {
+    /// The texts and bytes of a test.
+    const TEXTS: [&str; 4] = ["", "a", "\"ä\0", "eight ch"];
+
+    fn cell(column: &Column) -> BoxedStrategy<Cell<'static>> {
+        let text = || proptest::sample::select(TEXTS.to_vec());
         let known = match column.kind {
-            Kind::Text => ".{0,8}".prop_map(|t| Cell::from(t.as_str())).boxed(),
-            Kind::Json => Just(Cell::Json("{\"a\":1}".into())).boxed(),
+            Kind::Text => text().prop_map(Cell::Text).boxed(),
+            Kind::Json => Just(Cell::Json("{\"a\":1}")).boxed(),
             Kind::Int => any::<i64>().prop_map(Cell::Int).boxed(),
             Kind::Time => any::<i64>().prop_map(Cell::Time).boxed(),
             Kind::Float => any::<f64>().prop_map(Cell::float).boxed(),
             Kind::Bool => any::<bool>().prop_map(Cell::Bool).boxed(),
-            Kind::Binary => proptest::collection::vec(any::<u8>(), 0..8).prop_map(Cell::Binary).boxed(),
+            Kind::Binary => text().prop_map(|t| Cell::Binary(t.as_bytes())).boxed(),
         };
         if column.nullable { prop_oneof![Just(Cell::Null), known].boxed() } else { known }
     }
@@ -181,7 +214,7 @@ mod tests {
         fn every_table_reads_back(
             (id, rows_in) in proptest::sample::select(TableId::ALL.to_vec()).prop_flat_map(|id| {
                 let table = Table::new(id, &Catalogue::default());
-                let row = table.columns.iter().map(cell).collect::<Vec<_>>();
+                let row = table.columns.iter().map(cell).collect::<Vec<_>>().prop_map(|cells| Row::new(&cells));
                 (Just(id), proptest::collection::vec((row, any::<i64>(), any::<i64>()), 0..6))
             })
         ) {
@@ -195,11 +228,11 @@ mod tests {
     #[test]
     fn wrong_rows_are_refused() {
         let table = Table::new(TableId::ReferenceProblems, &Catalogue::default());
-        let short = batch(&table, &[(vec![Cell::from("a")], 1, 1)]).unwrap_err().to_string();
+        let short = batch(&table, &[(Row::new(&[Cell::from("a")]), 1, 1)]).unwrap_err().to_string();
         assert_eq!(short, "table reference_problems, row 0: 1 cells for 2 columns");
-        let null = batch(&table, &[(vec![Cell::from("a"), Cell::Null], 1, 1)]).unwrap_err().to_string();
+        let null = batch(&table, &[(Row::new(&[Cell::from("a"), Cell::Null]), 1, 1)]).unwrap_err().to_string();
         assert_eq!(null, "table reference_problems, row 0, column problem: Null where text belongs");
-        assert!(batch(&table, &[(vec![Cell::from("a"), Cell::Int(1)], 1, 1)]).is_err());
+        assert!(batch(&table, &[(Row::new(&[Cell::from("a"), Cell::Int(1)]), 1, 1)]).is_err());
     }
 
     #[test]

@@ -12,37 +12,38 @@ use std::fmt::Write;
 /// A row as one compact JSON object. Cells beyond the table's columns are left out, missing ones are null.
 ///
 /// ```
-/// # use drivetrain_schemas::{catalogue::Catalogue, document, row::Cell, table::{Table, TableId}};
+/// # use drivetrain_schemas::{catalogue::Catalogue, document, row::{Cell, Row}, table::{Table, TableId}};
 /// let table = Table::new(TableId::ReferenceProblems, &Catalogue::default());
-/// let row = vec![Cell::from("fleets/f1"), Cell::Null];
+/// let row = Row::new(&[Cell::from("fleets/f1"), Cell::Null]);
 /// assert_eq!(document::document(&table, &row), r#"{"document":"fleets/f1","problem":null}"#);
 /// ```
 pub fn document(table: &Table, row: &Row) -> String {
     let mut out = String::with_capacity(32 * table.columns.len());
     out.push('{');
+    let mut cells = row.cells();
     for (i, column) in table.columns.iter().enumerate() {
         if i > 0 {
             out.push(',');
         }
         write_string(&mut out, &column.name);
         out.push(':');
-        write_cell(&mut out, row.get(i).unwrap_or(&Cell::Null), column.kind);
+        write_cell(&mut out, cells.next().unwrap_or(Cell::Null), column.kind);
     }
     out.push('}');
     out
 }
 
 /// One cell as a JSON value. A JSON document in a column of another kind than [`Kind::Json`] is written as a string.
-pub fn write_cell(out: &mut String, cell: &Cell, kind: Kind) {
+pub fn write_cell(out: &mut String, cell: Cell<'_>, kind: Kind) {
     match cell {
         Cell::Null => out.push_str("null"),
         Cell::Text(text) => write_string(out, text),
         Cell::Int(n) => {
             let _ = write!(out, "{n}");
         }
-        Cell::Time(micros) => write_string(out, &format_rfc3339(*micros)),
+        Cell::Time(micros) => write_string(out, &format_rfc3339(micros)),
         Cell::Float(f) => write_float(out, f.0),
-        Cell::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
+        Cell::Bool(b) => out.push_str(if b { "true" } else { "false" }),
         Cell::Binary(bytes) => {
             out.push('"');
             out.push_str(&base64(bytes));
@@ -159,8 +160,8 @@ mod tests {
         assert_eq!(out, "95.0 0.1 -0.0 1e-7 null ");
         let table = Table::new(TableId::FleetAggregates, &Catalogue::default());
         let mut row = vec![Cell::Null; table.columns.len()];
-        row[table.column("worst_drivers").unwrap()] = Cell::Json(r#"[{"driver_id":"d"}]"#.into());
-        let json: serde_json::Value = serde_json::from_str(&document(&table, &row)).unwrap();
+        row[table.column("worst_drivers").unwrap()] = Cell::Json(r#"[{"driver_id":"d"}]"#);
+        let json: serde_json::Value = serde_json::from_str(&document(&table, &Row::new(&row))).unwrap();
         assert_eq!(json["worst_drivers"][0]["driver_id"], "d");
         assert_eq!(json.as_object().unwrap().len(), table.columns.len());
     }

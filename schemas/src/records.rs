@@ -67,6 +67,11 @@ impl Records {
         Self { kind: RecordKind::Sum, bytes: Vec::new(), entries: Vec::new() }
     }
 
+    /// Makes room, if there is none, for about so many bytes in all.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve_exact((bytes + bytes / 4).saturating_sub(self.bytes.len()));
+    }
+
     pub fn kind(&self) -> RecordKind {
         self.kind
     }

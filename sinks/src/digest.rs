@@ -9,7 +9,7 @@
 //! one commit are reduced to each key's last change, which depends on timing.
 
 use drivetrain_schemas::reading::{Meta, ReadingBatch};
-use drivetrain_schemas::row::{Cell, Row};
+use drivetrain_schemas::row::Row;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl Digester {
         let mut sum = 0u128;
         for (row, diff) in rows {
             self.buffer.clear();
-            row.iter().for_each(|cell| write_cell(&mut self.buffer, cell));
+            self.buffer.extend_from_slice(row.bytes());
             self.buffer.extend_from_slice(&epoch.to_le_bytes());
             sum = sum.wrapping_add(times(*diff, xxh3_128(&self.buffer)));
         }
@@ -161,24 +161,6 @@ fn meta_hash(buffer: &mut Vec<u8>, meta: &Meta) -> u128 {
     xxh3_128(buffer)
 }
 
-/// A cell so that no two rows have the same bytes: its kind, its length where that varies, its content.
-fn write_cell(out: &mut Vec<u8>, cell: &Cell) {
-    let number = |out: &mut Vec<u8>, kind: u8, bits: u64| {
-        out.push(kind);
-        out.extend_from_slice(&bits.to_le_bytes());
-    };
-    match cell {
-        Cell::Null => out.push(b'n'),
-        Cell::Text(text) => write_text(out, b't', text.as_bytes()),
-        Cell::Json(text) => write_text(out, b'j', text.as_bytes()),
-        Cell::Binary(bytes) => write_text(out, b'b', bytes),
-        Cell::Int(value) => number(out, b'i', *value as u64),
-        Cell::Time(value) => number(out, b'@', *value as u64),
-        Cell::Float(value) => number(out, b'f', value.0.to_bits()),
-        Cell::Bool(value) => out.extend_from_slice(&[b'?', u8::from(*value)]),
-    }
-}
-
 fn write_text(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
     out.push(kind);
     out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
@@ -189,10 +171,11 @@ fn write_text(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
 mod tests {
     use super::*;
     use drivetrain_schemas::reading::{Head, NULL, Origin};
+    use drivetrain_schemas::row::Cell;
     use proptest::prelude::*;
 
     fn row(n: u8) -> Row {
-        vec![Cell::Int(n.into()), Cell::from("x")]
+        Row::new(&[Cell::Int(n.into()), Cell::from("x")])
     }
 
     fn meta(vehicle: &str) -> Arc<Meta> {
@@ -237,14 +220,14 @@ mod tests {
             digester.rows(&mut digests, "t", epoch, rows);
             digests
         };
-        let one = |cells: Vec<Cell>| [(cells, 1)];
-        let base = of(&one(vec![Cell::from("a"), Cell::from("bc")]), 1);
+        let one = |cells: &[Cell<'_>]| [(Row::new(cells), 1)];
+        let base = of(&one(&[Cell::from("a"), Cell::from("bc")]), 1);
         for other in [
-            of(&one(vec![Cell::from("ab"), Cell::from("c")]), 1),
-            of(&one(vec![Cell::from("a"), Cell::Json("bc".into())]), 1),
-            of(&one(vec![Cell::from("a"), Cell::from("bc"), Cell::Null]), 1),
-            of(&one(vec![Cell::from("a"), Cell::from("bc")]), 2),
-            of(&[(vec![Cell::from("a"), Cell::from("bc")], 2)], 1),
+            of(&one(&[Cell::from("ab"), Cell::from("c")]), 1),
+            of(&one(&[Cell::from("a"), Cell::Json("bc")]), 1),
+            of(&one(&[Cell::from("a"), Cell::from("bc"), Cell::Null]), 1),
+            of(&one(&[Cell::from("a"), Cell::from("bc")]), 2),
+            of(&[(Row::new(&[Cell::from("a"), Cell::from("bc")]), 2)], 1),
         ] {
             assert_eq!(base.difference(&other).unwrap().0, "t");
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! DRIVETRAIN_FAILPOINT=publish.between       abort when this step is first reached
 //! DRIVETRAIN_FAILPOINT=publish.between:3     … when it is reached for the third time
+//! DRIVETRAIN_STEPS=FILE                  note in a file which step was reached last
 //! ```
 //!
 //! Only in debug builds; in a release build [`hit`] is empty and the variable has no effect. Tests of this crate set a
@@ -122,12 +123,23 @@ mod on {
         .as_ref()
     }
 
+    /// Notes the step for a test that kills the process at random and wants to know where.
+    fn note(step: &str) {
+        static FILE: OnceLock<Option<std::fs::File>> = OnceLock::new();
+        let open = || std::fs::File::create(std::env::var_os("DRIVETRAIN_STEPS")?).ok();
+        if let Some(file) = FILE.get_or_init(open) {
+            // One write at one place: what is read is whole.
+            let _ = std::os::unix::fs::FileExt::write_all_at(file, format!("{step:<24}\n").as_bytes(), 0);
+        }
+    }
+
     /// A step is reached.
     ///
     /// # Errors
     /// When a test has asked for it.
     pub fn hit(step: &'static str) -> Result<(), FileError> {
         debug_assert!(STEPS.contains(&step), "{step}");
+        note(step);
         let failed = |source| FileError { action: "a test ends it at", path: PathBuf::from(step), source };
         of_process().map_or(Ok(()), |plan| plan.hit(step)).map_err(failed)?;
         current().map_or(Ok(()), |plan| plan.hit(step)).map_err(failed)

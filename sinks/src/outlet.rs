@@ -99,6 +99,16 @@ pub trait Outlet: ProgressLog + Send {
     fn begin(&mut self) -> Result<(), OutletError>;
     fn produce(&mut self, output: &LiveOutput) -> Result<(), OutletError>;
     fn commit(&mut self) -> Result<(), OutletError>;
+    /// The partition to which a change of a key goes; 0 where topics have no partitions.
+    fn partition(&self, topic: Topic, key: &str) -> usize {
+        let _ = (topic, key);
+        0
+    }
+    /// The partition to which a dead letter goes.
+    fn dead_letter_partition(&self, letter: &DeadLetter) -> usize {
+        let _ = letter;
+        0
+    }
     /// Housekeeping when nothing is under way, such as compaction.
     fn settle(&mut self) -> Result<(), OutletError> {
         Ok(())
@@ -111,7 +121,7 @@ pub fn complete(document: &str, epoch: i64, wall: i64) -> String {
     let comma = if body.trim_end().ends_with('{') { "" } else { "," };
     let mut out = String::with_capacity(body.len() + 80);
     let _ = write!(out, "{body}{comma}\"schema\":{SCHEMA_VERSION},\"epoch\":{epoch},\"updated_at\":");
-    write_cell(&mut out, &Cell::Time(wall), Kind::Time);
+    write_cell(&mut out, Cell::Time(wall), Kind::Time);
     out.push('}');
     out
 }

@@ -13,7 +13,7 @@ const VERSION: &str = "4.1.0";
 pub struct Kafka {
     pub brokers: String,
     process: Option<Child>,
-    _directory: Option<tempfile::TempDir>,
+    directory: Option<tempfile::TempDir>,
 }
 
 impl Drop for Kafka {
@@ -29,7 +29,7 @@ impl Kafka {
     /// A broker, or None (said loudly) where none can be had. With `DRIVETRAIN_REQUIRE_KAFKA=1` that is a failure.
     pub fn start() -> Option<Kafka> {
         if let Ok(brokers) = std::env::var("DRIVETRAIN_TEST_KAFKA") {
-            return Some(Kafka { brokers, process: None, _directory: None });
+            return Some(Kafka { brokers, process: None, directory: None });
         }
         match Kafka::launch() {
             Ok(kafka) => Some(kafka),
@@ -58,24 +58,44 @@ impl Kafka {
         if !format.status.success() {
             return Err(format!("StorageTool: {}", String::from_utf8_lossy(&format.stderr)));
         }
-        let log = std::fs::File::create(directory.path().join("kafka.log")).map_err(|e| e.to_string())?;
+        let brokers = format!("127.0.0.1:{port}");
+        let mut kafka = Kafka { brokers, process: None, directory: Some(directory) };
+        kafka.spawn()?;
+        Ok(kafka)
+    }
+
+    /// Starts the broker in its directory and waits until it listens.
+    fn spawn(&mut self) -> Result<(), String> {
+        let directory = self.directory.as_ref().ok_or("this broker was not started here")?.path();
+        let class_path = format!("{}/*", jars()?.display());
+        let log = std::fs::File::options().create(true).append(true).open(directory.join("kafka.log"));
         let process = Command::new("java")
             .args(["-Xmx1g", "-cp", &class_path, "kafka.Kafka"])
-            .arg(&properties)
-            .stdout(log)
+            .arg(directory.join("server.properties"))
+            .stdout(log.map_err(|e| e.to_string())?)
             .stderr(Stdio::null())
             .spawn()
             .map_err(|e| format!("java: {e}"))?;
-        let brokers = format!("127.0.0.1:{port}");
-        let kafka = Kafka { brokers, process: Some(process), _directory: Some(directory) };
+        self.process = Some(process);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(&kafka.brokers).is_err() {
+        while TcpStream::connect(&self.brokers).is_err() {
             if Instant::now() > deadline {
                 return Err("it did not listen within 60 s".into());
             }
             std::thread::park_timeout(Duration::from_millis(100));
         }
-        Ok(kafka)
+        Ok(())
+    }
+
+    /// Kills the broker (SIGKILL), leaves it away for a while, and starts it on the same data and port. False: it is not
+    /// ours to restart.
+    pub fn restart(&mut self, away: Duration) -> bool {
+        let Some(mut process) = self.process.take() else { return false };
+        process.kill().unwrap();
+        process.wait().unwrap();
+        std::thread::park_timeout(away);
+        self.spawn().unwrap();
+        true
     }
 }
 

@@ -4,8 +4,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod job;
 pub mod kafka;
 pub mod peers;
+pub mod topics;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -31,9 +31,19 @@ pub struct State {
 
 /// The last normal values, in order of time and of size.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<i64>")]
 struct Ring {
     arrived: VecDeque<i64>,
+    #[serde(skip)]
     sorted: Vec<i64>,
+}
+
+impl From<Vec<i64>> for Ring {
+    fn from(arrived: Vec<i64>) -> Self {
+        let mut sorted = arrived.clone();
+        sorted.sort_unstable();
+        Ring { arrived: arrived.into(), sorted }
+    }
 }
 
 impl Ring {

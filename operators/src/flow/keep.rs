@@ -11,6 +11,7 @@
 
 use super::sequence::Mark;
 use super::{Rows, Time};
+use crate::pack::{pack, unpack};
 use differential_dataflow::{AsCollection, ExchangeData};
 use drivetrain_schemas::records::{Change, Records};
 use serde::Serialize;
@@ -27,7 +28,8 @@ use timely::dataflow::operators::vec::ToStream;
 /// An operator that keeps says nothing downstream.
 type Nothing = CapacityContainerBuilder<Vec<()>>;
 
-/// Takes what an operator of this worker has changed up to an epoch: (epoch, operator, records).
+/// Takes what an operator of this worker has changed up to an epoch: (epoch, operator, records). An operator with much
+/// to say says it in several parts.
 pub type Keep = Rc<dyn Fn(Time, &'static str, Records)>;
 
 /// What a worker begins with: by operator, the records that are its own.
@@ -65,30 +67,6 @@ impl Restored {
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
-}
-
-/// Appends a value's bytes. The form is postcard's: stable, compact, without names, so that a change of a type must
-/// change the checkpoint's format version.
-pub(crate) fn pack<T: Serialize>(value: &T, out: &mut Vec<u8>) {
-    let taken = std::mem::take(out);
-    // Writing to memory does not fail; the types have no untagged or unsized parts.
-    *out = postcard::to_extend(value, taken).unwrap_or_default();
-}
-
-/// Reads what [`pack`] wrote.
-///
-/// # Errors
-/// What is wrong with the bytes.
-pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    postcard::from_bytes(bytes).map_err(|e| e.to_string())
-}
-
-/// Reads a value that [`pack`] wrote, and returns what stands behind it.
-///
-/// # Errors
-/// What is wrong with the bytes.
-pub(crate) fn unpack_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), String> {
-    postcard::take_from_bytes(bytes).map_err(|e| e.to_string())
 }
 
 /// Keeps a collection: hands over its changes at each flagged epoch and begins with `restored`, at epoch 0, which is

@@ -1,11 +1,12 @@
 //! Whole trips sent as one record ([`crate::payloads`]), as one keyed timely operator: an epoch runs when its payloads are
 //! complete, so that what it says does not depend on their order.
 
-use super::keep::{Keep, Restored, pack, unpack};
+use super::keep::{Keep, Restored};
 use super::sequence::{Mark, Results, owner};
 use super::{Rows, Time};
 use crate::config::KernelConfig;
 use crate::facts::TripFact;
+use crate::pack::{pack, unpack};
 use crate::payloads::{Said, State, step};
 use differential_dataflow::AsCollection;
 use drivetrain_schemas::reading::TripPayload;

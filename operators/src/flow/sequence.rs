@@ -16,6 +16,7 @@ use super::keep::{Keep, Restored};
 use super::{Rows, Time};
 use crate::config::KernelConfig;
 use crate::facts::{AnomalyFact, Change, EventFact, QualityFact, TripFact, VehicleFact, WindowFact};
+use crate::sequence::split_key;
 use differential_dataflow::AsCollection;
 use drivetrain_schemas::key;
 use drivetrain_schemas::reading::{IntakeCounts, Origin, ReadingBatch, Reject};
@@ -99,6 +100,11 @@ pub struct StateOptions {
 /// The operator's name, also of its part of a checkpoint.
 pub const NAME: &str = "sequence";
 
+/// The vehicle that a record of a checkpoint belongs to; None for what is common to all.
+pub fn vehicle_of(key: &[u8]) -> Option<&str> {
+    split_key(key).map(|(vehicle, _)| vehicle).filter(|vehicle| !vehicle.is_empty())
+}
+
 /// Builds the operator. It begins with its part of `restored` and hands its changes to `keep`.
 pub fn sequence<'scope>(
     scope: Scope<'scope, Time>,
@@ -119,11 +125,14 @@ pub fn sequence<'scope>(
     let mut results = OutputBuilder::from(results);
     let mut trips = OutputBuilder::from(trips);
     let mut anomalies = OutputBuilder::from(anomalies);
+    let activator = scope.activator_for(builder.operator_info().address);
     builder.build(move |_capabilities| {
         let mut vehicles = Vehicles::new(config, options, keep.is_some());
         restored.iter().for_each(|records| vehicles.restore(records));
         drop(restored);
         let mut waiting: BTreeMap<Time, Waiting> = BTreeMap::new();
+        // An epoch of which more is to be said, before any other.
+        let mut unfinished: Option<(Time, [Capability<Time>; 3])> = None;
         move |frontiers| {
             batches.for_each(|capability, data| {
                 let entry = waiting.entry(*capability.time());
@@ -136,21 +145,30 @@ pub fn sequence<'scope>(
                 entry.marks.append(data);
             });
             let (mut results, mut trips, mut anomalies) = (results.activate(), trips.activate(), anomalies.activate());
-            while let Some(entry) = waiting.first_entry() {
-                if frontiers.iter().any(|f| f.less_equal(entry.key())) {
-                    break;
+            loop {
+                let (time, capabilities, said) = match (unfinished.take(), waiting.first_entry()) {
+                    (Some((time, capabilities)), _) => (time, capabilities, vehicles.go_on()),
+                    (None, Some(entry)) if !frontiers.iter().any(|f| f.less_equal(entry.key())) => {
+                        let (time, epoch) = entry.remove_entry();
+                        (time, epoch.capabilities, vehicles.run(epoch.batches, epoch.marks))
+                    }
+                    _ => return,
+                };
+                if let Some(keep) = &keep {
+                    said.changed.into_iter().for_each(|records| keep(time, NAME, records));
                 }
-                let (time, epoch) = entry.remove_entry();
-                let [for_results, for_trips, for_anomalies] = &epoch.capabilities;
-                let said = vehicles.run(epoch.batches, epoch.marks);
-                if let (Some(records), Some(keep)) = (said.changed, &keep) {
-                    keep(time, NAME, records);
-                }
+                let [for_results, for_trips, for_anomalies] = &capabilities;
                 let open = said.results.anomalies.iter().map(|(fact, diff)| (fact.clone(), time, *diff));
                 anomalies.session(for_anomalies).give_iterator(open);
                 trips.session(for_trips).give_iterator(said.trips.into_iter().map(|(fact, diff)| (fact, time, diff)));
                 if !said.results.is_empty() {
                     results.session(for_results).give(said.results);
+                }
+                if said.more {
+                    // What was said goes on its way first.
+                    unfinished = Some((time, capabilities));
+                    activator.activate();
+                    return;
                 }
             }
         }

@@ -12,8 +12,10 @@
 //! The last known values before a segment are those of its snapshot, so that a segment decodes by itself. A reading
 //! at 1 Hz with 11 signals takes about 30 bytes.
 
+use super::kept::{Gone, Stored};
 use super::row::{Decoded, RowRef};
 use crate::config::KernelConfig;
+use crate::pack::{pack, unpack_front};
 use crate::vehicle;
 use drivetrain_schemas::reading::{Meta, NULL, Origin};
 use serde::{Deserialize, Serialize};
@@ -34,8 +36,9 @@ struct From {
 }
 
 /// Readings that follow each other, and the state of the kernels before the first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
+    pub(super) stored: Stored,
     pub(super) snapshot: vehicle::State,
     pub(super) first_at: i64,
     pub(super) last_at: i64,
@@ -48,8 +51,9 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    pub(super) fn new(snapshot: vehicle::State) -> Self {
+    pub(super) fn new(snapshot: vehicle::State, stored: Stored) -> Self {
         Segment {
+            stored,
             snapshot,
             first_at: i64::MAX,
             last_at: i64::MAX,
@@ -62,14 +66,49 @@ impl Segment {
         }
     }
 
-    /// Forgets the readings, but not the snapshot.
-    pub(super) fn clear(&mut self) {
+    /// Forgets the readings, but not the snapshot. Returns what is stored of them.
+    pub(super) fn clear(&mut self) -> Gone {
         self.count = 0;
         (self.first_at, self.last_at) = (i64::MAX, i64::MAX);
         self.metas.clear();
         self.froms.clear();
         (self.meta, self.from) = (usize::MAX, usize::MAX);
         self.bytes.clear();
+        self.stored.clear()
+    }
+
+    /// Bytes of the log.
+    pub(super) fn log(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends the log's bytes behind the first `from`.
+    pub(super) fn write_log(&self, from: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes[from..]);
+    }
+
+    /// Takes the log's next bytes.
+    pub(super) fn append_log(&mut self, bytes: &[u8]) {
+        self.bytes.reserve_exact(bytes.len());
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Everything but snapshot and log.
+    pub(super) fn pack_head(&self, out: &mut Vec<u8>) {
+        pack(&(self.first_at, self.last_at, self.count), out);
+        pack(&self.metas, out);
+        pack(&self.froms, out);
+        pack(&(self.meta, self.from), out);
+    }
+
+    /// What [`Self::pack_head`] wrote, and what stands behind it; snapshot and log are still empty.
+    pub(super) fn unpack_head(bytes: &[u8], stored: Stored) -> Result<(Self, &[u8]), String> {
+        let ((first_at, last_at, count), rest) = unpack_front(bytes)?;
+        let (metas, rest) = unpack_front(rest)?;
+        let (froms, rest) = unpack_front(rest)?;
+        let ((meta, from), rest) = unpack_front(rest)?;
+        let snapshot = vehicle::State::default();
+        Ok((Segment { stored, snapshot, first_at, last_at, count, metas, froms, meta, from, bytes: Vec::new() }, rest))
     }
 
     /// Bytes taken beside the snapshot.

@@ -19,12 +19,14 @@
 //! behind the last reading that had to be dropped for the bound `hot_readings`; a function of what each epoch held,
 //! and not of how it was batched or of workers.
 
+mod kept;
 mod log;
 mod outcome;
 mod row;
 #[cfg(test)]
 mod tests;
 
+pub use kept::{Packed, split_key};
 pub use outcome::Outcome;
 pub use row::{Incoming, OwnedReading};
 
@@ -33,21 +35,21 @@ use crate::facts::{Facts, VehicleFact};
 use crate::sample::Sample;
 use crate::{quality, vehicle};
 use drivetrain_schemas::reading::ReadingBatch;
+use kept::{Gone, Stored};
 use log::Segment;
 use outcome::Mark;
 use row::{Decoded, RowRef};
-use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// All that is kept of one vehicle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VehicleState {
     /// After all readings.
     kernel: vehicle::State,
     /// Never empty. The log goes back to at least the floor.
-    segments: VecDeque<Segment>,
+    segments: VecDeque<Box<Segment>>,
     /// Values of the newest reading, where it stands in the order within its instant.
     last: Vec<i64>,
     /// `i64::MIN` before the first reading.
@@ -62,13 +64,17 @@ pub struct VehicleState {
     deadline: Option<i64>,
     /// Counts, which no rewind touches; None where they are switched off.
     quality: Option<quality::State>,
+    /// The serial of the next segment.
+    serials: u64,
+    /// Records that the next checkpoint takes back.
+    gone: Vec<Gone>,
 }
 
 impl VehicleState {
     pub fn new(cfg: &KernelConfig, vehicle: Arc<str>) -> Self {
         let kernel = vehicle::State::new(cfg, vehicle);
         VehicleState {
-            segments: VecDeque::from([Segment::new(kernel.clone())]),
+            segments: VecDeque::from([Box::new(Segment::new(kernel.clone(), Stored::new(0)))]),
             kernel,
             last: vec![i64::MIN; cfg.width()],
             newest: i64::MIN,
@@ -77,6 +83,8 @@ impl VehicleState {
             silenced: None,
             deadline: None,
             quality: cfg.quality.as_ref().map(quality::State::new),
+            serials: 1,
+            gone: Vec::new(),
         }
     }
 
@@ -266,7 +274,9 @@ impl VehicleState {
         if !(spans || full) {
             return;
         }
-        self.segments.push_back(Segment::new(self.kernel.clone()));
+        let stored = Stored::new(self.serials);
+        self.serials += 1;
+        self.segments.push_back(Box::new(Segment::new(self.kernel.clone(), stored)));
         let horizon = at.saturating_sub(cfg.time.hot_horizon);
         let mut kept: usize = self.segments.iter().map(|s| s.count).sum();
         while self.segments.len() > 1
@@ -275,7 +285,8 @@ impl VehicleState {
         {
             kept -= first.count;
             self.kept_from = self.kept_from.max(first.last_at.saturating_add(1));
-            self.segments.pop_front();
+            let dropped = self.segments.pop_front();
+            self.gone.extend(dropped.map(|s| s.stored.drop()).filter(|gone| !gone.is_nothing()));
         }
     }
 
@@ -304,9 +315,10 @@ impl VehicleState {
             vehicle::step(cfg, &mut kernel, &sample, &mut out.facts);
         }
         mark.negate(&mut out.facts);
-        self.segments.truncate(from + 1);
+        let dropped = self.segments.drain(from + 1..).map(|s| s.stored.drop());
+        self.gone.extend(dropped.filter(|gone| !gone.is_nothing()));
         if let Some(segment) = self.segments.back_mut() {
-            segment.clear();
+            self.gone.extend(Some(segment.clear()).filter(|gone| !gone.is_nothing()));
         }
         self.newest = snapshot_time(&self.segments);
         self.kernel = snapshot;
@@ -321,12 +333,12 @@ impl VehicleState {
 
     /// Bytes that the log takes, without the snapshots.
     pub fn log_bytes(&self) -> usize {
-        self.segments.iter().map(Segment::bytes).sum()
+        self.segments.iter().map(|segment| segment.bytes()).sum()
     }
 }
 
 /// Time of the last reading before the last segment, whose readings have been taken out.
-fn snapshot_time(segments: &VecDeque<Segment>) -> i64 {
+fn snapshot_time(segments: &VecDeque<Box<Segment>>) -> i64 {
     segments.iter().rev().nth(1).map_or(i64::MIN, |s| s.last_at)
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 const SEVERITY: [&str; 3] = ["low", "medium", "high"];
 
-fn severity(level: u8) -> Cell {
+fn severity(level: u8) -> Cell<'static> {
     Cell::from(SEVERITY[usize::from(level.min(2))])
 }
 
@@ -32,7 +32,7 @@ pub fn window_row(catalogue: &Catalogue, w: &WindowFact) -> Row {
     let s = &w.stats;
     let quantile = |i: usize| w.quantiles.map_or(Cell::Null, |q| Cell::fixed(i128::from(q[i]), d));
     let fixed = |v: i64| Cell::fixed(i128::from(v), d);
-    vec![
+    Row::new(&[
         Cell::from(&w.vehicle),
         Cell::from(name(catalogue, w.signal)),
         Cell::from(w.resolution.name()),
@@ -49,13 +49,13 @@ pub fn window_row(catalogue: &Catalogue, w: &WindowFact) -> Row {
         quantile(0),
         quantile(1),
         quantile(2),
-    ]
+    ])
 }
 
 /// `positions`: the decimals of latitude and longitude.
 pub fn event_row(catalogue: &Catalogue, positions: (u32, u32), e: &EventFact) -> Row {
-    vec![
-        Cell::Text(event_id(e)),
+    Row::new(&[
+        Cell::Text(&event_id(e)),
         Cell::from(&e.vehicle),
         Cell::text(&e.driver),
         Cell::text(&e.trip_id),
@@ -67,13 +67,13 @@ pub fn event_row(catalogue: &Catalogue, positions: (u32, u32), e: &EventFact) ->
         severity(e.severity),
         Cell::maybe_fixed(e.position.map(|p| i128::from(p.0)), positions.0),
         Cell::maybe_fixed(e.position.map(|p| i128::from(p.1)), positions.1),
-    ]
+    ])
 }
 
 pub fn anomaly_row(catalogue: &Catalogue, a: &AnomalyFact) -> Row {
     let d = decimals(catalogue, a.signal);
-    vec![
-        Cell::Text(anomaly_id(catalogue, a)),
+    Row::new(&[
+        Cell::Text(&anomaly_id(catalogue, a)),
         Cell::from(&a.vehicle),
         Cell::from(name(catalogue, a.signal)),
         Cell::from(a.detector.name()),
@@ -84,13 +84,13 @@ pub fn anomaly_row(catalogue: &Catalogue, a: &AnomalyFact) -> Row {
         Cell::fixed(i128::from(a.score), 3),
         Cell::fixed(i128::from(a.observed), d),
         Cell::maybe_fixed(a.expected.map(i128::from), d),
-    ]
+    ])
 }
 
 /// Each share is one division of two exact counts; null where there is nothing to divide by.
 pub fn quality_row(catalogue: &Catalogue, q: &QualityFact) -> Row {
     let share = |part: i64, whole: i64| if whole > 0 { Cell::float(part as f64 / whole as f64) } else { Cell::Null };
-    vec![
+    Row::new(&[
         Cell::from(&q.vehicle),
         Cell::from(name(catalogue, q.signal)),
         Cell::Time(q.start),
@@ -102,15 +102,15 @@ pub fn quality_row(catalogue: &Catalogue, q: &QualityFact) -> Row {
         q.expected.map_or(Cell::Null, |expected| share(q.received.min(expected), expected)),
         share(q.received, q.received + q.invalid),
         share(q.received, q.received + q.late),
-    ]
+    ])
 }
 
 /// Kilometres from (1e-6 km/h) × µs, at six decimals.
-fn kilometres(distance: i128) -> Cell {
+fn kilometres(distance: i128) -> Cell<'static> {
     Cell::fixed(div_round(distance, 3_600_000_000), 6)
 }
 
-fn seconds(micros: i64) -> Cell {
+fn seconds(micros: i64) -> Cell<'static> {
     Cell::fixed(i128::from(micros), 6)
 }
 
@@ -121,10 +121,10 @@ pub fn trip_row(trip: &TripRow) -> Row {
         (false, None) => "PENDING",
         (false, Some(_)) => "COMPLETED",
     };
-    let ended = |cell: Cell| if f.open { Cell::Null } else { cell };
+    let ended = |cell: Cell<'static>| if f.open { Cell::Null } else { cell };
     let score = trip.score.as_ref();
     let count = |kind: usize| Cell::Int(score.map_or(0, |(_, s)| s.counts[kind]));
-    vec![
+    Row::new(&[
         Cell::from(&f.trip_id),
         Cell::from(&f.vehicle),
         Cell::text(&f.driver),
@@ -144,11 +144,11 @@ pub fn trip_row(trip: &TripRow) -> Row {
         score.map_or(Cell::Null, |(p, _)| Cell::from(&p.policy_id)),
         score.map_or(Cell::Null, |(p, _)| Cell::Int(p.version)),
         Cell::Bool(false),
-    ]
+    ])
 }
 
 /// Distance and speeding are known when they are for at least one trip.
-fn measured(totals: &Totals) -> (Cell, Cell) {
+fn measured(totals: &Totals) -> (Cell<'static>, Cell<'static>) {
     let distance = if totals.measured > 0 { kilometres(totals.distance) } else { Cell::Null };
     let speeding = if totals.observed > 0 { seconds(totals.speeding) } else { Cell::Null };
     (distance, speeding)
@@ -157,7 +157,7 @@ fn measured(totals: &Totals) -> (Cell, Cell) {
 pub fn driver_row(row: &DriverRow) -> Row {
     let t = &row.totals;
     let (distance, speeding) = measured(t);
-    vec![
+    Row::new(&[
         Cell::from(&row.driver),
         Cell::from(&row.policy.policy_id),
         Cell::maybe_fixed(row.score.map(i128::from), 6),
@@ -171,7 +171,7 @@ pub fn driver_row(row: &DriverRow) -> Row {
         speeding,
         Cell::text(&row.fleet),
         Cell::from(if row.policy.status == Status::Shadow { "shadow" } else { "active" }),
-    ]
+    ])
 }
 
 pub fn fleet_row(row: &FleetRow) -> Row {
@@ -184,7 +184,7 @@ pub fn fleet_row(row: &FleetRow) -> Row {
             serde_json::json!({ "driver_id": &*w.driver, "score": score })
         })
         .collect();
-    vec![
+    Row::new(&[
         Cell::from(&row.fleet),
         Cell::text(&row.parent),
         Cell::Int(row.depth),
@@ -197,11 +197,11 @@ pub fn fleet_row(row: &FleetRow) -> Row {
         Cell::maybe_fixed(row.score.map(i128::from), 6),
         Cell::maybe_fixed(row.score_min.map(i128::from), 6),
         Cell::maybe_fixed(row.score_p50.map(i128::from), 6),
-        Cell::Json(serde_json::Value::from(worst).to_string()),
+        Cell::Json(&serde_json::Value::from(worst).to_string()),
         Cell::Int(row.anomalies),
-    ]
+    ])
 }
 
 pub fn problem_row(problem: &Problem) -> Row {
-    vec![Cell::from(&problem.document), Cell::from(&problem.problem)]
+    Row::new(&[Cell::from(&problem.document), Cell::from(&problem.problem)])
 }

@@ -37,23 +37,23 @@ impl Directory {
     }
 
     /// A row from some of its columns by name; the others are null, or the kind's zero where null may not be.
-    pub(crate) fn row(&self, id: TableId, cells: &[(&str, Cell)]) -> Row {
+    pub(crate) fn row(&self, id: TableId, cells: &[(&str, Cell<'_>)]) -> Row {
         let zero = |kind| match kind {
             Kind::Text => Cell::from("-"),
             Kind::Int => Cell::Int(0),
             Kind::Time => Cell::Time(T0),
             Kind::Float => Cell::float(0.0),
             Kind::Bool => Cell::Bool(false),
-            Kind::Binary => Cell::Binary(vec![]),
-            Kind::Json => Cell::Json("[]".into()),
+            Kind::Binary => Cell::Binary(&[]),
+            Kind::Json => Cell::Json("[]"),
         };
         let table = Table::new(id, &self.catalogue);
         assert!(cells.iter().all(|(n, _)| table.column(n).is_some()), "{cells:?}");
         let cell = |c: &drivetrain_schemas::table::Column| {
-            let given = cells.iter().find(|(n, _)| *n == c.name).map(|(_, v)| v.clone());
+            let given = cells.iter().find(|(n, _)| *n == c.name).map(|(_, v)| *v);
             given.unwrap_or_else(|| if c.nullable { Cell::Null } else { zero(c.kind) })
         };
-        table.columns.iter().map(cell).collect()
+        Row::new(&table.columns.iter().map(cell).collect::<Vec<_>>())
     }
 
     /// Writes a file of (row, epoch, diff).

@@ -95,7 +95,7 @@ fn readings() -> Directory {
                 ("speed_kmh", speed.map_or(Cell::Null, Cell::float)),
                 ("door_open", open.map_or(Cell::Null, Cell::Bool)),
                 ("gear", Cell::from("D")),
-                ("tags", Cell::Json(r#"{"a":[1]}"#.into())),
+                ("tags", Cell::Json(r#"{"a":[1]}"#)),
             ],
         )
     };

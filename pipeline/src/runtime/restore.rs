@@ -49,7 +49,7 @@ pub(super) fn restore(
 
 /// A vehicle's worker; None, all: the record that is common to all vehicles has an empty key.
 fn of_vehicle(key: &[u8], workers: u64) -> Option<u64> {
-    if key.is_empty() { None } else { std::str::from_utf8(key).ok().map(|vehicle| owner(vehicle, workers)) }
+    sequence::vehicle_of(key).map(|vehicle| owner(vehicle, workers))
 }
 
 fn of_payload(key: &[u8], workers: u64) -> Option<u64> {

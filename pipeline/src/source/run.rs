@@ -474,7 +474,8 @@ impl Reader {
         self.give_control(changes, now)?;
         let Some(client) = &mut self.client else { return Ok(()) };
         client.serve();
-        let committed = self.job.committed.load(Ordering::Acquire);
+        // A committer that has failed lets nobody wait, but has committed nothing more.
+        let committed = Some(self.job.committed.load(Ordering::Acquire)).filter(|epoch| *epoch < i64::MAX).unwrap_or(-1);
         while let Some((_, ends)) = self.commits.pending.pop_front_if(|(epoch, _)| *epoch <= committed) {
             self.commits.ready.extend(ends);
         }

@@ -89,15 +89,15 @@ fn newest(topic: Topic, changes: Vec<(Arc<str>, String, i64)>, epoch: i64, wall:
 
 /// A rejected or late record as a row of `rejects` or `late`.
 fn reject_row(r: &Reject) -> Row {
-    vec![
+    Row::new(&[
         Cell::from(&r.origin.name),
         Cell::Int(r.origin.partition.into()),
         Cell::Int(r.position),
         if r.record_time == NULL { Cell::Null } else { Cell::Time(r.record_time) },
         Cell::from(&r.reason),
         Cell::from(r.detail.as_str()),
-        r.payload.as_ref().map_or(Cell::Null, |p| Cell::Binary(p.clone())),
-    ]
+        r.payload.as_deref().map_or(Cell::Null, Cell::Binary),
+    ])
 }
 
 impl Consolidated {

@@ -51,9 +51,9 @@ impl Intake {
 fn row(origin: &Origin, c: &IntakeCounts) -> Row {
     let counts =
         [c.records, c.readings, c.decoded, c.rejected, c.used, c.duplicates, c.late, c.invalid_values].map(Cell::Int);
-    let mut row = vec![Cell::from(&origin.source), Cell::from(&origin.name), Cell::Int(origin.partition.into())];
-    row.extend(counts);
-    row
+    let mut cells = vec![Cell::from(&origin.source), Cell::from(&origin.name), Cell::Int(origin.partition.into())];
+    cells.extend(counts);
+    Row::new(&cells)
 }
 
 #[cfg(test)]
@@ -72,11 +72,11 @@ mod tests {
         assert!(intake.changes(EVERY + 4, false).is_empty());
         let first = intake.changes(EVERY + 5, false);
         assert_eq!(first.iter().map(|r| r.1).collect::<Vec<_>>(), [1]);
-        assert_eq!(first[0].0.len(), Table::new(TableId::Intake, &Catalogue::default()).columns.len());
+        assert_eq!(first[0].0.width(), Table::new(TableId::Intake, &Catalogue::default()).columns.len());
         assert!(intake.changes(3 * EVERY, false).is_empty(), "nothing has changed");
         intake.add(origin, &one);
         let last = intake.changes(3 * EVERY, true);
         assert_eq!((last[0].1, last[1].1), (-1, 1));
-        assert_eq!((&last[0].0, &last[1].0[3]), (&first[0].0, &Cell::Int(2)));
+        assert_eq!((&last[0].0, last[1].0.get(3)), (&first[0].0, Some(Cell::Int(2))));
     }
 }

@@ -131,8 +131,8 @@ pub struct Summary {
     pub file_bytes: u64,
     /// Published rows of each table, retractions included.
     pub rows: BTreeMap<TableId, u64>,
-    /// Records of each live topic, tombstones and dead letters included.
-    pub topics: BTreeMap<String, u64>,
+    /// Records of each live topic by partition, tombstones and dead letters included.
+    pub topics: BTreeMap<String, Vec<u64>>,
     /// Control documents that could not be used: reason [`BAD_DOCUMENT`](drivetrain_schemas::control::BAD_DOCUMENT) in `rejects`. They belong to no source, so
     /// that `intake` has none of them.
     pub bad_documents: u64,

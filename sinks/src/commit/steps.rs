@@ -265,12 +265,12 @@ impl Steps {
     fn record(&mut self, group: &Group) -> Result<(), CommitError> {
         let topics = &mut self.summary.topics;
         for change in &group.live.changes {
-            *count(topics, change.topic.name()) += 1;
+            *count(topics, change.topic.name(), self.outlet.partition(change.topic, &change.key)) += 1;
         }
         let bad = group.live.dead_letters.iter().filter(|letter| &*letter.reject.reason == BAD_DOCUMENT);
         self.summary.bad_documents += bad.count() as u64;
-        if !group.live.dead_letters.is_empty() {
-            *count(topics, DEAD_LETTER) += group.live.dead_letters.len() as u64;
+        for letter in &group.live.dead_letters {
+            *count(topics, DEAD_LETTER, self.outlet.dead_letter_partition(letter)) += 1;
         }
         self.number += 1;
         let record = ProgressRecord {
@@ -367,7 +367,11 @@ fn agree(repeat: &Repeat, digests: &Digests) -> Result<(), CommitError> {
     }
 }
 
-/// The count of a topic.
-fn count<'a>(topics: &'a mut BTreeMap<String, u64>, name: &str) -> &'a mut u64 {
-    topics.entry(name.to_string()).or_default()
+/// The count of a topic's partition.
+fn count<'a>(topics: &'a mut BTreeMap<String, Vec<u64>>, name: &str, partition: usize) -> &'a mut u64 {
+    let counts = topics.entry(name.to_string()).or_default();
+    if counts.len() <= partition {
+        counts.resize(partition + 1, 0);
+    }
+    &mut counts[partition]
 }

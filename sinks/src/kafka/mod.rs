@@ -14,6 +14,7 @@
 
 mod config;
 mod outlet;
+mod partitioner;
 mod progress;
 mod topics;
 mod trim;

@@ -1,5 +1,7 @@
 //! The transactional producer. See [`crate::kafka`].
 
+use super::partitioner::partition;
+use super::topics::partitions;
 use super::trim::Trimmer;
 use super::{KafkaConfig, KafkaError, dead_letter_topic, progress_topic, read_progress, topic_name};
 use crate::failpoint;
@@ -70,8 +72,9 @@ pub struct TransactionalSink {
     config: KafkaConfig,
     job: String,
     producer: BaseProducer<Deliveries>,
-    topics: BTreeMap<Topic, String>,
-    dead_letter: String,
+    /// Each topic's name and number of partitions.
+    topics: BTreeMap<Topic, (String, usize)>,
+    dead_letter: (String, usize),
     progress: String,
     /// Our own commits that are still in the log: newest epoch and offset of each.
     commits: VecDeque<(Option<i64>, i64)>,
@@ -97,24 +100,22 @@ impl TransactionalSink {
             ("message.max.bytes", MOST_RECORD),
             ("queue.buffering.max.messages", "1000000"),
         ];
-        let fixed = [
-            ("transactional.id", job),
-            ("enable.idempotence", "true"),
-            ("acks", "all"),
-            // As Java's default partitioner: the same key on the same partition, whoever writes.
-            ("partitioner", "murmur2_random"),
-        ];
+        let fixed = [("transactional.id", job), ("enable.idempotence", "true"), ("acks", "all")];
         let client = config.client(&defaults, &fixed);
         let progress = progress_topic(config, job);
         let producer: BaseProducer<Deliveries> = client
             .create_with_context(Deliveries { progress: progress.clone(), ..Deliveries::default() })
             .map_err(|e| config.error("cannot create the Kafka producer", &e))?;
+        let named = |name: String| partitions(config, &producer, &name).map(|count| (name, count));
+        let topics = Topic::ALL.into_iter().map(|t| Ok((t, named(topic_name(config, t))?)));
+        let topics = topics.collect::<Result<_, KafkaError>>()?;
+        let dead_letter = named(dead_letter_topic(config))?;
         let sink = Self {
             config: config.clone(),
             job: job.to_string(),
             producer,
-            topics: Topic::ALL.map(|t| (t, topic_name(config, t))).into(),
-            dead_letter: dead_letter_topic(config),
+            topics,
+            dead_letter,
             progress,
             commits: VecDeque::new(),
             appended: None,
@@ -158,11 +159,13 @@ impl TransactionalSink {
     fn send(
         &self,
         topic: &str,
+        partition: Option<usize>,
         key: Option<&str>,
         payload: Option<&[u8]>,
         headers: Option<OwnedHeaders>,
     ) -> Result<(), KafkaError> {
         let mut record: BaseRecord<'_, str, [u8]> = BaseRecord::to(topic);
+        record.partition = partition.map(|p| p as i32);
         record.key = key;
         record.payload = payload;
         record.headers = headers;
@@ -191,7 +194,8 @@ impl TransactionalSink {
             payload = Some(&bytes[..MOST_PAYLOAD]);
             headers = headers.insert(Header { key: "truncated_from", value: Some(&bytes.len().to_string()) });
         }
-        self.send(&self.dead_letter, None, payload, Some(headers))
+        let partition = self.dead_letter_partition(letter);
+        self.send(&self.dead_letter.0, Some(partition), None, payload, Some(headers))
     }
 
     /// Waits until the broker has everything. A flush with a timeout polls for 100 ms at a time, whether or not the
@@ -210,7 +214,7 @@ impl TransactionalSink {
 
     fn entry(&self, entry: &ProgressEntry) -> Result<(), ProgressError> {
         let json = to_json(entry)?;
-        Ok(self.send(&self.progress, None, Some(json.as_bytes()), None)?)
+        Ok(self.send(&self.progress, None, None, Some(json.as_bytes()), None)?)
     }
 }
 
@@ -256,14 +260,24 @@ impl Outlet for TransactionalSink {
         Ok(())
     }
 
+    fn partition(&self, topic: Topic, key: &str) -> usize {
+        self.topics.get(&topic).map_or(0, |(_, count)| partition(key.as_bytes(), *count))
+    }
+
+    /// In turn; those of a file's or partition's neighbourhood need not stand together.
+    fn dead_letter_partition(&self, letter: &DeadLetter) -> usize {
+        letter.reject.position.unsigned_abs() as usize % self.dead_letter.1.max(1)
+    }
+
     fn begin(&mut self) -> Result<(), OutletError> {
         Ok(self.retry("cannot begin a transaction", Producer::begin_transaction)?)
     }
 
     fn produce(&mut self, output: &LiveOutput) -> Result<(), OutletError> {
         for change in &output.changes {
-            let topic = self.topics.get(&change.topic).map_or("", String::as_str);
-            self.send(topic, Some(&change.key), change.value.as_ref().map(String::as_bytes), None)?;
+            let topic = self.topics.get(&change.topic).map_or("", |(name, _)| name);
+            let partition = Some(self.partition(change.topic, &change.key));
+            self.send(topic, partition, Some(&change.key), change.value.as_ref().map(String::as_bytes), None)?;
             failpoint::hit("produce.between")?;
         }
         output.dead_letters.iter().try_for_each(|letter| self.dead_letter(letter))?;

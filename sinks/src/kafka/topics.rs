@@ -6,6 +6,7 @@ use drivetrain_schemas::table::Topic;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
@@ -90,6 +91,17 @@ pub fn fresh(config: &KafkaConfig, job: &str) -> Result<Vec<String>, KafkaError>
     check_results(config, "cannot delete topic", results, RDKafkaErrorCode::UnknownTopicOrPartition)?;
     wait_until_gone(config, &admin, &names)?;
     Ok(names)
+}
+
+/// How many partitions a topic has.
+pub(super) fn partitions<C: rdkafka::producer::ProducerContext<NoCustomPartitioner>>(
+    config: &KafkaConfig,
+    producer: &BaseProducer<C>,
+    topic: &str,
+) -> Result<usize, KafkaError> {
+    let metadata = producer.client().fetch_metadata(Some(topic), PATIENCE);
+    let metadata = metadata.map_err(|e| config.error(&format!("cannot look at topic {topic}"), &e))?;
+    Ok(metadata.topics().iter().find(|t| t.name() == topic).map_or(1, |t| t.partitions().len().max(1)))
 }
 
 pub(super) fn admin(config: &KafkaConfig) -> Result<AdminClient<DefaultClientContext>, KafkaError> {

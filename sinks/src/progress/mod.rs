@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// Version of the form of [`ProgressRecord`] and of the manifest. A restart reads its own only.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The beginning of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,8 +72,9 @@ pub struct ProgressRecord {
     pub published: Vec<FileEntry>,
     /// All history rows of this epoch and those before it are in files published by this commit or earlier ones.
     pub history_epoch: i64,
-    /// Records written to each topic since the log began, this commit included.
-    pub topics: BTreeMap<String, u64>,
+    /// Records written to each topic since the log began, this commit included, by partition: a reader that has taken so
+    /// many of each, read committed, has what was true at `committed_epoch` and nothing else.
+    pub topics: BTreeMap<String, Vec<u64>>,
     /// Of all rows and live changes since the job began, up to `committed_epoch`.
     #[serde(default)]
     pub digests: Digests,

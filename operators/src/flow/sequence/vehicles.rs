@@ -4,8 +4,8 @@ use super::aliases::Aliases;
 use super::{Mark, Results, StateOptions};
 use crate::config::KernelConfig;
 use crate::facts::{Change, TripFact, VehicleFact};
-use crate::flow::keep::{pack, unpack, unpack_front};
-use crate::sequence::{Incoming, Outcome, VehicleState};
+use crate::pack::{pack, unpack, unpack_front};
+use crate::sequence::{Incoming, Outcome, Packed, VehicleState, split_key};
 use drivetrain_schemas::reading::{Origin, ReadingBatch};
 use drivetrain_schemas::records::{self, Records};
 use foldhash::fast::FixedState;
@@ -15,18 +15,26 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
+/// Bytes from which on a part of a checkpoint is handed over.
+const PART: usize = 2 << 20;
+
+/// Facts from which on the rest of the vehicles wait, at the end of the input.
+const SLICE: usize = 1 << 13;
+
 /// What an epoch came to.
 pub(super) struct Said {
     pub(super) results: Results,
     pub(super) trips: Vec<Change<TripFact>>,
-    /// The changes since the last checkpoint, when this epoch is one.
-    pub(super) changed: Option<Records>,
+    /// More is to be said of this epoch: [`Vehicles::go_on`].
+    pub(super) more: bool,
+    /// The changes since the last checkpoint, when this epoch is one and nothing more is to be said.
+    pub(super) changed: Vec<Records>,
 }
 
 /// A vehicle's state; after a restart it stays packed until somebody asks for it.
 enum Held {
     Live(Box<VehicleState>),
-    Packed(Box<[u8]>),
+    Packed(Packed),
 }
 
 /// A vehicle and when it is to be looked at again.
@@ -45,12 +53,20 @@ struct Slot {
     aliases: Aliases,
 }
 
-/// A vehicle in a checkpoint, before its packed [`VehicleState`].
+/// What stands before a vehicle's packed head in a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct Header {
     heard: i64,
     deadline: Option<i64>,
     dirty: bool,
+}
+
+/// The end of the input, as far as it has come.
+struct Ending {
+    /// The vehicles before this one have said everything.
+    place: usize,
+    wall: i64,
+    flagged: bool,
 }
 
 /// What is known beside the vehicles, the same on every worker; its key is empty.
@@ -77,6 +93,7 @@ pub(super) struct Vehicles {
     touched: Option<Vec<u32>>,
     last_flush: i64,
     order: Vec<(u32, i64, u32, u32)>,
+    ending: Option<Ending>,
     problem: Option<String>,
 }
 
@@ -96,6 +113,7 @@ impl Vehicles {
             touched: keeps.then(Vec::new),
             last_flush: i64::MIN,
             order: Vec::new(),
+            ending: None,
             problem: None,
         }
     }
@@ -123,11 +141,18 @@ impl Vehicles {
     }
 
     fn restore_vehicle(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let vehicle: Arc<str> = std::str::from_utf8(key).map_err(|e| e.to_string())?.into();
+        let (vehicle, suffix) = split_key(key).ok_or("its key is not UTF-8")?;
+        if !suffix.is_empty() {
+            // The vehicle's own key came before.
+            let slot = self.index.get(vehicle).and_then(|place| self.slots.get_mut(*place as usize));
+            let Some(Slot { held: Held::Packed(packed), .. }) = slot else { return Err("it has no head".into()) };
+            packed.push(suffix, value);
+            return Ok(());
+        }
         let (header, state) = unpack_front::<Header>(value)?;
         let place = self.slots.len() as u32;
-        self.index.insert(vehicle, place);
-        let mut slot = Slot::new(Held::Packed(state.into()));
+        self.index.insert(vehicle.into(), place);
+        let mut slot = Slot::new(Held::Packed(Packed::new(state)));
         (slot.heard, slot.deadline, slot.dirty) = (header.heard, header.deadline, header.dirty);
         if header.dirty {
             self.dirty.push(place);
@@ -140,25 +165,28 @@ impl Vehicles {
         Ok(())
     }
 
-    /// What has changed since the last checkpoint.
-    fn changed(&mut self) -> Option<Records> {
-        let mut touched = std::mem::take(self.touched.as_mut()?);
+    /// What has changed since the last checkpoint, in parts of about [`PART`]; no two have a key in common.
+    fn changed(&mut self) -> Vec<Records> {
+        let Some(touched) = &mut self.touched else { return Vec::new() };
+        let mut touched = std::mem::take(touched);
         touched.sort_unstable();
-        let mut kept = Records::keyed();
+        let (mut parts, mut kept) = (Vec::new(), Records::keyed());
         kept.put(&[], |out| pack(&Common { clocks: self.clocks.clone(), last_flush: self.last_flush }, out));
         for place in touched {
             let slot = &mut self.slots[place as usize];
             slot.touched = false;
             // One that is packed has not changed but in its header.
             let header = Header { heard: slot.heard, deadline: slot.deadline, dirty: slot.dirty };
-            if let Some(state) = live(slot, &mut self.problem) {
-                kept.put(state.vehicle().as_bytes(), |out| {
-                    pack(&header, out);
-                    pack(state, out);
-                });
+            if let Some(state) = live(slot, true, &mut self.problem) {
+                kept.reserve(PART);
+                state.keep(|out| pack(&header, out), &mut kept);
+            }
+            if kept.bytes() >= PART {
+                parts.push(std::mem::replace(&mut kept, Records::keyed()));
             }
         }
-        Some(kept)
+        parts.push(kept);
+        parts
     }
 
     fn touch(touched: &mut Option<Vec<u32>>, slot: &mut Slot, place: u32) {
@@ -188,18 +216,43 @@ impl Vehicles {
         let mut batches = batches;
         self.readings(&mut batches, wall, &mut outcome);
         if end {
-            for (place, slot) in self.slots.iter_mut().enumerate() {
-                Self::touch(&mut self.touched, slot, place as u32);
-                if let Some(state) = live(slot, &mut self.problem) {
-                    state.finish(&self.config, &mut outcome);
-                    slot.deadline = None;
-                }
-            }
-        } else if let Some(watermark) = self.watermark() {
+            self.ending = Some(Ending { place: 0, wall, flagged });
+            return self.finish(batches, outcome);
+        }
+        if let Some(watermark) = self.watermark() {
             self.silence(watermark, wall, &mut outcome);
         }
-        let states = self.states(wall, flush || end);
-        let changed = if flagged { self.changed() } else { None };
+        let states = self.states(wall, flush);
+        let changed = if flagged { self.changed() } else { Vec::new() };
+        Said { changed, ..self.said(batches, outcome, states) }
+    }
+
+    /// Says more of the epoch that was not done.
+    pub(super) fn go_on(&mut self) -> Said {
+        self.finish(Vec::new(), Outcome::default())
+    }
+
+    /// Closes what is open of some more vehicles: all at once would be more facts than there are at any other time.
+    fn finish(&mut self, batches: Vec<ReadingBatch>, mut outcome: Outcome) -> Said {
+        let Some(Ending { mut place, wall, flagged }) = self.ending.take() else {
+            return self.said(batches, outcome, Vec::new());
+        };
+        while let Some(slot) = self.slots.get_mut(place)
+            && outcome.facts.windows.len() + outcome.quality.len() < SLICE
+        {
+            Self::touch(&mut self.touched, slot, place as u32);
+            if let Some(state) = live(slot, self.touched.is_some(), &mut self.problem) {
+                state.finish(&self.config, &mut outcome);
+                slot.deadline = None;
+            }
+            place += 1;
+        }
+        if place < self.slots.len() {
+            self.ending = Some(Ending { place, wall, flagged });
+            return Said { more: true, ..self.said(batches, outcome, Vec::new()) };
+        }
+        let states = self.states(wall, true);
+        let changed = if flagged { self.changed() } else { Vec::new() };
         Said { changed, ..self.said(batches, outcome, states) }
     }
 
@@ -231,7 +284,7 @@ impl Vehicles {
             incoming.clear();
             incoming.extend(group.iter().map(|&(_, _, batch, row)| Incoming { batch, row }));
             let slot = &mut self.slots[vehicle as usize];
-            let Some(state) = live(slot, &mut self.problem) else { continue };
+            let Some(state) = live(slot, self.touched.is_some(), &mut self.problem) else { continue };
             state.apply(&self.config, batches, &mut incoming, outcome);
             slot.deadline = state.deadline();
             slot.heard = wall;
@@ -287,7 +340,7 @@ impl Vehicles {
                     self.unquiet.push(Reverse((quiet_from, vehicle)));
                     continue;
                 }
-                let Some(state) = live(slot, &mut self.problem) else { continue };
+                let Some(state) = live(slot, self.touched.is_some(), &mut self.problem) else { continue };
                 state.silence(&self.config, watermark, outcome);
                 slot.deadline = state.deadline();
                 Self::touch(&mut self.touched, slot, vehicle);
@@ -312,7 +365,7 @@ impl Vehicles {
             let slot = &mut self.slots[vehicle as usize];
             slot.dirty = false;
             Self::touch(&mut self.touched, slot, vehicle);
-            said.extend(live(slot, &mut self.problem).map(|state| state.fact()));
+            said.extend(live(slot, self.touched.is_some(), &mut self.problem).map(|state| state.fact()));
         }
         said
     }
@@ -333,7 +386,8 @@ impl Vehicles {
                 problem: self.problem.take(),
             },
             trips: facts.trips,
-            changed: None,
+            more: false,
+            changed: Vec::new(),
         }
     }
 }
@@ -363,9 +417,9 @@ impl Slot {
 }
 
 /// The vehicle's state, unpacked if need be; None with a problem when it cannot be.
-fn live<'a>(slot: &'a mut Slot, problem: &mut Option<String>) -> Option<&'a mut VehicleState> {
-    if let Held::Packed(bytes) = &slot.held {
-        match unpack(bytes) {
+fn live<'a>(slot: &'a mut Slot, keeps: bool, problem: &mut Option<String>) -> Option<&'a mut VehicleState> {
+    if let Held::Packed(packed) = &slot.held {
+        match packed.unpack(keeps) {
             Ok(state) => slot.held = Held::Live(Box::new(state)),
             Err(error) => *problem = Some(format!("the checkpoint's state of a vehicle cannot be read: {error}")),
         }

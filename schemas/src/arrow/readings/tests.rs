@@ -49,23 +49,24 @@ fn reference(catalogue: &Catalogue, parts: &[(i64, i64, Vec<Plain>)]) -> RecordB
     let mut rows: BTreeMap<Sorted, i64> = BTreeMap::new();
     for (epoch, diff, plain) in parts {
         for (vehicle, at, driver, door, g, gear, speed) in plain {
-            let text = |v: Option<String>| v.map_or(Cell::Null, |v| Cell::from(v.as_str()));
-            let row = vec![
-                text(Some(format!("v{vehicle}"))),
+            let (vehicle, driver) = (format!("v{vehicle}"), driver.map(|d| format!("d{d}")));
+            let gear = gear.map(|g| g.to_string());
+            let row = Row::new(&[
+                Cell::from(vehicle.as_str()),
                 Cell::Time(*at),
-                text(driver.map(|d| format!("d{d}"))),
+                driver.as_deref().map_or(Cell::Null, Cell::Text),
                 Cell::Null,
                 Cell::from("f"),
                 door.map_or(Cell::Null, Cell::Bool),
                 Cell::maybe_fixed(g.map(i128::from), 3),
-                text(gear.map(|g| g.to_string())),
+                gear.as_deref().map_or(Cell::Null, Cell::Text),
                 Cell::fixed(i128::from(*speed), 6),
                 Cell::Null,
-                Cell::Json("{}".into()),
-            ];
+                Cell::Json("{}"),
+            ]);
             let values = [door.map_or(NULL, i64::from), g.unwrap_or(NULL), *speed];
-            let circumstances = format!("{:?}{:?}", gear.map(|g| g.to_string()), driver);
-            *rows.entry((format!("v{vehicle}"), *at, *epoch, values, circumstances, row)).or_default() += diff;
+            let circumstances = format!("{gear:?}{driver:?}");
+            *rows.entry((vehicle, *at, *epoch, values, circumstances, row)).or_default() += diff;
         }
     }
     let mut out = Vec::new();

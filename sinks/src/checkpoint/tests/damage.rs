@@ -169,7 +169,7 @@ fn another_format_is_refused_by_the_name_of_its_writer() {
     );
     let error = error.to_string();
     let said =
-        ["has format 7", "written by drivetrain 9.8.7", "understands format 1", "Run drivetrain 9.8.7", "--fresh"];
+        ["has format 7", "written by drivetrain 9.8.7", "understands format 2", "Run drivetrain 9.8.7", "--fresh"];
     assert!(said.iter().all(|s| error.contains(s)) && error.contains(&path.display().to_string()), "{error}");
 
     // An entry of another format is refused before its files are looked at.

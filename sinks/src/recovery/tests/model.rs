@@ -119,12 +119,13 @@ fn said(epoch: i64, key: u64, before: i64, now: i64) -> Vec<Output> {
         for name in ["received", "invalid", "duplicates", "late"] {
             row[table.column(name).unwrap()] = Cell::Int(count);
         }
-        row[..3].clone_from_slice(&[
-            Cell::from(format!("v{key}").as_str()),
+        let vehicle = format!("v{key}");
+        row[..3].copy_from_slice(&[
+            Cell::from(vehicle.as_str()),
             Cell::from("speed"),
             Cell::Time(WALL + (key as i64 % 3) * DAY),
         ]);
-        row
+        Row::new(&row)
     };
     let document = |count: i64| format!("{{\"n\":{count}}}");
     let (mut rows, mut changes) = (vec![(row(now), 1)], Vec::new());

@@ -1,0 +1,284 @@
+//! Killed again and again on a real Kafka while input arrives, at random instants and at each named step, the broker too:
+//! nothing is lost, nothing is there twice, and an outside reader never sees a total that cannot be.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+use support::job::Job;
+use support::kafka::Kafka;
+use support::topics::{latest, wait_until_read};
+use support::{TOPICS, assert_same, drivetrain, one, repository, rows_of, run};
+
+/// The steps at which a run on Kafka is killed for certain, with how many times it passes each before: those of
+/// `sinks/src/failpoint.rs` that it comes to.
+const STEPS: [(&str, u32); 28] = [
+    ("claim.before", 1),
+    ("claim.after", 1),
+    ("recovery.staging", 1),
+    ("recovery.live", 1),
+    ("recovery.sweep", 1),
+    ("recovery.bindings", 1),
+    ("recovery.manifest", 1),
+    ("recovery.done", 1),
+    ("history.close", 2),
+    ("history.closed", 3),
+    ("checkpoint.write", 2),
+    ("checkpoint.sync", 3),
+    ("checkpoint.rename", 2),
+    ("final_files", 4),
+    ("begin", 9),
+    ("produce.before", 5),
+    ("produce.between", 40),
+    ("record", 7),
+    ("commit.before", 6),
+    ("commit.after", 8),
+    ("publish.before", 2),
+    ("publish.between", 2),
+    ("publish.after", 1),
+    ("manifest.before", 2),
+    ("manifest.between", 1),
+    ("manifest.after", 1),
+    ("trim.before", 1),
+    ("trim.after", 1),
+];
+
+/// Readings a second.
+const RATE: u64 = 1_500;
+const VEHICLES: u64 = 60;
+
+/// How often the job is killed at a random instant; `KILLS=n` for more.
+fn kills() -> u64 {
+    std::env::var("KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(25)
+}
+
+/// xorshift; `SEED=n` repeats a run's choices.
+struct Dice(u64);
+
+impl Dice {
+    fn new() -> Dice {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let seed = std::env::var("SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(now | 1);
+        println!("SEED={seed}");
+        Dice(seed)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// The reference configuration in a hurry, with the simulator's nested fleets, writing topics with this prefix.
+fn config(directory: &Path, name: &str, prefix: &str) -> PathBuf {
+    let text = fs::read_to_string(repository("configs/fleet.toml")).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+    let mut set = |field: &str, value: &str| {
+        let start = [format!("{field} = "), format!("# {field} = ")];
+        let line = lines.iter_mut().find(|line| start.iter().any(|s| line.starts_with(s)));
+        *line.unwrap_or_else(|| panic!("{field}")) = format!("{field} = {value}");
+    };
+    set("name", &format!("\"{name}\""));
+    set("topic_prefix", &format!("\"{prefix}\""));
+    set("checkpoint_every", "\"300ms\"");
+    set("roll_after", "\"400ms\"");
+    for kind in ["vehicles", "drivers", "fleets"] {
+        set(kind, &format!("{{ files = [{:?}] }}", directory.join(format!("{kind}.jsonl"))));
+    }
+    // Partitions are idle after 1 s; files of the history are closed 1 s after the last row.
+    lines.iter_mut().filter(|l| l.starts_with("idle_after = ")).for_each(|l| *l = "idle_after = \"1s\"".into());
+    let path = directory.join(format!("{name}.toml"));
+    fs::write(&path, lines.join("\n")).unwrap();
+    path
+}
+
+fn simulate(seconds: u64) -> Command {
+    let mut command = drivetrain();
+    let (vehicles, seconds) = (VEHICLES.to_string(), format!("{seconds}s"));
+    command.args(["simulate", "--vehicles", &vehicles, "--seed", "11", "--for", &seconds]);
+    command
+}
+
+struct World {
+    kafka: Kafka,
+    scratch: tempfile::TempDir,
+    dice: Dice,
+    /// Kills by the step that the process had reached.
+    fell: BTreeMap<String, u64>,
+}
+
+impl World {
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn start(&mut self, config: &Path, variables: &[(&str, &str)]) -> Job {
+        let workers = [1, 2, 4][self.dice.below(3) as usize];
+        let steps = self.path("steps");
+        fs::write(&steps, "start").unwrap();
+        let mut all = vec![("DRIVETRAIN_STEPS", steps.to_str().unwrap())];
+        all.extend(variables);
+        Job::start_with(config, &self.path("data"), &self.kafka.brokers, &self.path("log"), workers, &all)
+    }
+
+    fn note(&mut self) {
+        let step = fs::read_to_string(self.path("steps")).unwrap().trim().to_string();
+        *self.fell.entry(step).or_default() += 1;
+    }
+
+    /// Started, and killed at a random instant: early ones fall into the start.
+    fn kill_at_random(&mut self, config: &Path) {
+        let mut job = self.start(config, &[]);
+        let wait = if self.dice.below(3) == 0 { self.dice.below(700) } else { 500 + self.dice.below(2_500) };
+        std::thread::park_timeout(Duration::from_millis(wait));
+        assert!(job.ended().is_none(), "it ended by itself: {}", self.said());
+        job.kill();
+        self.note();
+    }
+
+    /// Started, and killed when it comes to a step.
+    fn kill_at(&mut self, config: &Path, step: &str, nth: u32) {
+        let point = format!("{step}:{nth}");
+        let mut job = self.start(config, &[("DRIVETRAIN_FAILPOINT", &point)]);
+        let until = Instant::now() + Duration::from_secs(30);
+        let status = loop {
+            match job.ended() {
+                Some(status) => break status,
+                None => std::thread::park_timeout(Duration::from_millis(10)),
+            }
+            assert!(Instant::now() < until, "it never came to {point}: {}", self.said());
+        };
+        assert_eq!(status.code(), None, "it ended before {point}: {}", self.said());
+        self.note();
+    }
+
+    /// The broker is killed under the running job and comes back after `away`: the job waits, or ends with a message and
+    /// is started again.
+    fn restart_the_broker(&mut self, config: &Path, away: Duration) {
+        let mut job = self.start(config, &[]);
+        std::thread::park_timeout(Duration::from_secs(2));
+        if !self.kafka.restart(away) {
+            println!("this broker is not ours: it is not restarted");
+        }
+        std::thread::park_timeout(Duration::from_secs(3));
+        match job.ended() {
+            None => job.kill(),
+            Some(status) => assert_eq!(status.code(), Some(1), "{}", self.said()),
+        }
+        self.note();
+    }
+}
+
+/// Reads to the end, until nothing is pending any more, and stops cleanly.
+fn drain(world: &World, config: &Path, job: &str, data: &Path, expected: i64) {
+    let log = world.path("log");
+    for _ in 0..5 {
+        let running = Job::start(config, data, &world.kafka.brokers, &log);
+        wait_until_read(&world.kafka.brokers, "telemetry", job, &log);
+        // Idle after 1 s, quiet after 2 s; then silence has closed what it can.
+        std::thread::park_timeout(Duration::from_secs(6));
+        assert_eq!(running.stop(), Some(0), "{}", world.said());
+        if one(data, "select sum(records) from intake").parse() == Ok(expected) {
+            return;
+        }
+    }
+    panic!("{} records of {expected}", one(data, "select sum(records) from intake"));
+}
+
+/// Every table and every topic, without `epoch` and `updated_at`.
+fn state(data: &Path, brokers: &str, prefix: &str) -> Vec<(String, Vec<String>)> {
+    let mut state = rows_of(data, |table| format!("select * from {table}"));
+    for topic in TOPICS {
+        let values = latest(brokers, &format!("{prefix}{topic}")).into_iter().map(|(key, mut value)| {
+            let fields = value.as_object_mut().unwrap();
+            fields.remove("epoch");
+            fields.remove("updated_at");
+            format!("{key}\t{value}")
+        });
+        state.push((format!("topic {topic}"), values.collect()));
+    }
+    state
+}
+
+fn follower(world: &World, prefix: &str, job: &str) -> Child {
+    let python = std::env::var("DRIVETRAIN_PYTHON").unwrap_or_else(|_| "python3".into());
+    Command::new(python)
+        .arg(repository("tests/support/follow.py"))
+        .args([world.kafka.brokers.as_str(), prefix, job])
+        .arg(world.path("stop"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn kills_leave_no_trace() {
+    let Some(kafka) = Kafka::start() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let mut world = World { kafka, scratch, dice: Dice::new(), fell: BTreeMap::new() };
+    run(simulate(1).arg("--reference").arg(world.scratch.path()).arg("--out").arg(world.path("one.jsonl")), 0);
+    let chaos = config(world.scratch.path(), "chaos", "chaos.");
+    let calm = config(world.scratch.path(), "calm", "calm.");
+    let brokers = world.kafka.brokers.clone();
+
+    // Input arrives all the while: about 2.5 s for each kill.
+    let seconds = (kills() + STEPS.len() as u64 + 6) * 5 / 2 * RATE / VEHICLES;
+    let rate = RATE.to_string();
+    let mut producer = simulate(seconds);
+    producer.args(["--brokers", &brokers, "--topic", "telemetry", "--rate", &rate]);
+    let mut producer = producer.stderr(Stdio::null()).spawn().unwrap();
+
+    // The first start makes the topics.
+    let first = world.start(&chaos, &[]);
+    std::thread::park_timeout(Duration::from_secs(3));
+    first.kill();
+    world.note();
+    let follower = follower(&world, "chaos.", "chaos");
+
+    let began = Instant::now();
+    for round in 0..kills() {
+        if round == kills() / 2 {
+            world.restart_the_broker(&chaos, Duration::from_secs(4));
+        }
+        world.kill_at_random(&chaos);
+    }
+    for (step, nth) in STEPS {
+        world.kill_at(&chaos, step, nth);
+    }
+    let arriving = producer.try_wait().unwrap().is_none();
+    println!("{} kills in {:.0} s, input still arriving: {arriving}", kills() + 28, began.elapsed().as_secs_f64());
+    println!("kills by the step that had been reached:");
+    world.fell.iter().for_each(|(step, count)| println!("{count:6}  {step}"));
+    assert!(producer.wait().unwrap().success());
+
+    let produced = {
+        let consumer = support::topics::consumer(&brokers, "counter");
+        support::topics::end_offsets(&consumer, "telemetry").iter().sum::<i64>()
+    };
+    let (killed, undisturbed) = (world.path("data"), world.path("undisturbed"));
+    drain(&world, &chaos, "chaos", &killed, produced);
+    fs::write(world.path("stop"), "").unwrap();
+    drain(&world, &calm, "calm", &undisturbed, produced);
+    let sums = "select sum(records) - sum(decoded) - sum(rejected), sum(readings) - sum(used) - sum(duplicates) - sum(late), \
+                sum(late) from intake";
+    assert_eq!(one(&killed, sums), "0,0,0");
+    assert_same("killed and undisturbed", &state(&undisturbed, &brokers, "calm."), &state(&killed, &brokers, "chaos."));
+
+    let followed = follower.wait_with_output().unwrap();
+    assert!(followed.status.success());
+    let followed: serde_json::Value = serde_json::from_slice(&followed.stdout).unwrap();
+    println!("an outside reader: {followed}");
+    assert_eq!(followed["impossible"], serde_json::json!([]));
+    assert_eq!(followed["left"], 0);
+    assert!(followed["cuts"].as_u64().unwrap() > 100 && followed["trips"].as_u64().unwrap() > 50, "{followed}");
+    assert!(followed["nested"].as_u64().unwrap() > 0, "{followed}");
+}

@@ -1,0 +1,95 @@
+//! Reading topics as somebody outside does: read committed.
+
+use rdkafka::ClientConfig;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub fn consumer(brokers: &str, group: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        .create()
+        .unwrap()
+}
+
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+    metadata.topics()[0].partitions().iter().map(|p| p.id()).collect()
+}
+
+/// All records of a topic, read committed: (key, value), in each partition's order.
+pub fn read_all(brokers: &str, topic: &str) -> Vec<(Option<String>, Option<Vec<u8>>)> {
+    let consumer = consumer(brokers, "reader");
+    let mut list = TopicPartitionList::new();
+    let mut open = 0;
+    for partition in partitions(&consumer, topic) {
+        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        open += 1;
+    }
+    consumer.assign(&list).unwrap();
+    let mut records = Vec::new();
+    while open > 0 {
+        match consumer.poll(TIMEOUT).expect("the broker answers") {
+            Ok(message) => {
+                let key = message.key().map(|k| String::from_utf8(k.to_vec()).unwrap());
+                records.push((key, message.payload().map(<[u8]>::to_vec)));
+            }
+            Err(rdkafka::error::KafkaError::PartitionEOF(_)) => open -= 1,
+            Err(e) => panic!("{topic}: {e}"),
+        }
+    }
+    records
+}
+
+/// The newest value of each key of a compacted topic.
+pub fn latest(brokers: &str, topic: &str) -> BTreeMap<String, serde_json::Value> {
+    let mut latest = BTreeMap::new();
+    for (key, value) in read_all(brokers, topic) {
+        let key = key.expect("a key");
+        match value {
+            Some(value) => drop(latest.insert(key, serde_json::from_slice(&value).unwrap())),
+            None => drop(latest.remove(&key)),
+        }
+    }
+    latest
+}
+
+/// Waits until the job has committed (on the side, for lag monitors) all of a topic.
+pub fn wait_until_read(brokers: &str, topic: &str, group: &str, log: &Path) {
+    let consumer = consumer(brokers, group);
+    let mut list = TopicPartitionList::new();
+    let mut ends = BTreeMap::new();
+    for partition in partitions(&consumer, topic) {
+        list.add_partition(topic, partition);
+        ends.insert(partition, consumer.fetch_watermarks(topic, partition, TIMEOUT).unwrap().1);
+    }
+    let deadline = Instant::now() + Duration::from_secs(300);
+    loop {
+        // A broker that has just started has no coordinator for a moment.
+        let committed = consumer.committed_offsets(list.clone(), TIMEOUT);
+        let done = |p: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+            p.offset().to_raw().is_some_and(|offset| offset >= ends[&p.partition()])
+        };
+        if committed.as_ref().is_ok_and(|list| list.elements().iter().all(done)) {
+            return;
+        }
+        let log = || std::fs::read_to_string(log).unwrap_or_default();
+        assert!(Instant::now() < deadline, "not read to the end: {committed:?} of {ends:?}\n{}", log());
+        std::thread::park_timeout(Duration::from_millis(500));
+    }
+}
+
+/// The end of each partition.
+pub fn end_offsets(consumer: &BaseConsumer, topic: &str) -> Vec<i64> {
+    let ids = partitions(consumer, topic);
+    ids.into_iter().map(|id| consumer.fetch_watermarks(topic, id, TIMEOUT).unwrap().1).collect()
+}
