@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use support::{assert_same, drivetrain, final_state, replay, repository, run};
+use support::{assert_same, drivetrain, every_step, final_state, replay, repository, run};
 
 /// How often the job is killed; `KILLS=n` for more.
 fn kills() -> u64 {
@@ -36,17 +36,99 @@ fn committed(data: &Path) -> usize {
     fs::read_to_string(data.join("progress/log.jsonl")).map_or(0, |log| log.matches("\"commit\":{").count())
 }
 
-#[test]
-fn a_killed_replay_goes_on_with_other_workers_and_ends_equal() {
-    let scratch = tempfile::tempdir().unwrap();
-    let input = scratch.path().join("readings.jsonl");
+/// Readings with everything in them that the simulator can put there.
+fn readings(directory: &Path, vehicles: &str, time: &str) -> PathBuf {
+    let input = directory.join("readings.jsonl");
     run(
         drivetrain()
-            .args(["simulate", "--vehicles", "60", "--for", "15m", "--seed", "5", "--broken", "0.002"])
+            .args(["simulate", "--vehicles", vehicles, "--for", time, "--seed", "5", "--broken", "0.002"])
             .args(["--duplicates", "0.01", "--late", "0.03", "--faults", "--out"])
             .arg(&input),
         0,
     );
+    input
+}
+
+/// The steps of `sinks/src/failpoint.rs` that a replay comes to, with how many times it passes each before it is killed.
+const STEPS: [(&str, u32); 31] = [
+    ("claim.before", 1),
+    ("claim.after", 1),
+    ("begin", 3),
+    ("produce.before", 2),
+    ("produce.between", 30),
+    ("recovery.live", 1),
+    ("record", 4),
+    ("recovery.staging", 1),
+    ("commit.before", 3),
+    ("recovery.sweep", 1),
+    ("commit.after", 2),
+    ("recovery.bindings", 1),
+    ("history.close", 1),
+    ("recovery.manifest", 1),
+    ("history.closed", 1),
+    ("recovery.done", 1),
+    ("final_files", 3),
+    ("checkpoint.write", 1),
+    ("checkpoint.sync", 1),
+    ("checkpoint.rename", 1),
+    ("publish.before", 1),
+    ("publish.between", 1),
+    ("publish.after", 1),
+    ("manifest.before", 1),
+    ("manifest.between", 1),
+    ("manifest.after", 1),
+    ("trim.before", 1),
+    ("trim.between", 1),
+    ("trim.after", 1),
+    ("checkpoint.write", 5),
+    ("commit.after", 9),
+];
+
+/// At each named step, at one worker and at two: the state is that of a run that was never killed, and every row of every
+/// log, epoch included, that of a run of the recorded bindings.
+#[test]
+fn a_kill_at_each_step_leaves_no_trace() {
+    let scratch = tempfile::tempdir().unwrap();
+    let input = readings(scratch.path(), "60", "20m");
+    let config = hurried(scratch.path());
+    let reference = scratch.path().join("reference");
+    replay(&config, &reference, &["--workers", "1"], &[&input]);
+    let expected = final_state(&reference);
+    for workers in ["1", "2"] {
+        let data = scratch.path().join(format!("killed-{workers}"));
+        let mut missed = Vec::new();
+        for (step, nth) in STEPS {
+            let output = drivetrain()
+                .args(["replay", "--workers", workers, "--config"])
+                .arg(&config)
+                .arg("--data")
+                .arg(&data)
+                .arg(&input)
+                .env("DRIVETRAIN_FAILPOINT", format!("{step}:{nth}"))
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            match output.status.code() {
+                // Ended by a signal: by itself, at the step.
+                None => {}
+                Some(0) => missed.push(step),
+                Some(code) => panic!("{step}, {workers} workers: exit {code}: {said}"),
+            }
+            assert!(missed.is_empty(), "the input ended before {missed:?}: make it longer");
+        }
+        replay(&config, &data, &["--workers", workers], &[&input]);
+        assert_same(&format!("killed at each step, {workers} workers"), &expected, &final_state(&data));
+        let again = scratch.path().join(format!("again-{workers}"));
+        let bindings = data.join("bindings").display().to_string();
+        replay(&config, &again, &["--workers", "1", "--bindings", &bindings], &[&input]);
+        assert_same(&format!("its bindings, {workers} workers"), &every_step(&again), &every_step(&data));
+    }
+}
+
+#[test]
+fn a_killed_replay_goes_on_with_other_workers_and_ends_equal() {
+    let scratch = tempfile::tempdir().unwrap();
+    let input = readings(scratch.path(), "60", "15m");
     let config = hurried(scratch.path());
     let reference = scratch.path().join("reference");
     replay(&config, &reference, &["--workers", "1"], &[&input]);

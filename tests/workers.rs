@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use support::{
-    assert_same, bus_days, drivetrain, final_state, live_state, one, replay, repository, rows_of, run, sql, unzipped,
+    assert_same, bus_days, drivetrain, every_step, final_state, one, replay, repository, run, sql, unzipped,
 };
 
 /// A small fleet with late readings, duplicates, broken records and faults.
@@ -110,19 +110,6 @@ fn every_step_repeats_from_bindings() {
         replay(&config, &data, &["--workers", workers, "--bindings", &bindings], &[&input]);
         assert_same(&format!("bindings, {workers} workers"), &expected, &every_step(&data));
     }
-}
-
-/// Every row of every log, with its epoch.
-fn every_step(data: &Path) -> Vec<(String, Vec<String>)> {
-    let mut logs = rows_of(data, |table| {
-        let columns = match table {
-            "rejects" | "late" => "epoch, diff, origin, partition, position, reason, encode(payload, 'hex')",
-            _ => "*",
-        };
-        format!("select {columns} from {table}_log")
-    });
-    logs.extend(live_state(data));
-    logs
 }
 
 /// Each day sorted by time, or shuffled, gives the tables of the files as they are. The configuration's horizon is

@@ -158,3 +158,17 @@ pub fn assert_same(what: &str, left: &[(String, Vec<String>)], right: &[(String,
         assert!(a == b, "{what}: `{name}` differs: {} rows and {} rows; first difference: {first:?}", a.len(), b.len());
     }
 }
+
+/// Every row of every log, with its epoch.
+#[track_caller]
+pub fn every_step(data: &Path) -> Vec<(String, Vec<String>)> {
+    let mut logs = rows_of(data, |table| {
+        let columns = match table {
+            "rejects" | "late" => "epoch, diff, origin, partition, position, reason, encode(payload, 'hex')",
+            _ => "*",
+        };
+        format!("select {columns} from {table}_log")
+    });
+    logs.extend(live_state(data));
+    logs
+}

@@ -475,7 +475,8 @@ impl Reader {
         let Some(client) = &mut self.client else { return Ok(()) };
         client.serve();
         // A committer that has failed lets nobody wait, but has committed nothing more.
-        let committed = Some(self.job.committed.load(Ordering::Acquire)).filter(|epoch| *epoch < i64::MAX).unwrap_or(-1);
+        let committed =
+            Some(self.job.committed.load(Ordering::Acquire)).filter(|epoch| *epoch < i64::MAX).unwrap_or(-1);
         while let Some((_, ends)) = self.commits.pending.pop_front_if(|(epoch, _)| *epoch <= committed) {
             self.commits.ready.extend(ends);
         }

@@ -2,17 +2,31 @@
 
 use super::{KafkaConfig, KafkaError, progress_topic};
 use crate::progress::ProgressEntry;
+use rdkafka::ClientContext;
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the client says of itself; what it says of the topic comes with the records.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: ClientError, reason: &str) {
+        if !matches!(error, ClientError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            tracing::warn!("Kafka client: {error}: {reason}");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 /// The end of the topic's one partition; None where it does not exist. A topic that was just created may have no leader
 /// for a moment.
-fn end(consumer: &BaseConsumer, topic: &str) -> Result<Option<i64>, ClientError> {
+fn end(consumer: &BaseConsumer<Quiet>, topic: &str) -> Result<Option<i64>, ClientError> {
     let began = Instant::now();
     loop {
         match consumer.fetch_watermarks(topic, 0, PATIENCE) {
@@ -48,7 +62,8 @@ pub fn read_progress(config: &KafkaConfig, job: &str) -> Result<Vec<ProgressEntr
         ("auto.offset.reset", "earliest"),
         ("allow.auto.create.topics", "false"),
     ];
-    let consumer: BaseConsumer = config.client(&[], &fixed).create().map_err(|e| error(&e))?;
+    let client = config.client(&[], &fixed);
+    let consumer: BaseConsumer<Quiet> = client.create_with_context(Quiet).map_err(|e| error(&e))?;
     let Some(high) = end(&consumer, &topic).map_err(|e| error(&e))? else { return Ok(Vec::new()) };
     let mut entries = Vec::new();
     if high == 0 {
