@@ -49,6 +49,19 @@ pub const STEPS: [&str; 33] = [
     "compact.renamed",
 ];
 
+/// The steps of [`crate::housekeeping`], which is another process.
+pub const HOUSEKEEPING: [&str; 9] = [
+    "housekeeping.written",
+    "housekeeping.synced",
+    "housekeeping.recorded",
+    "housekeeping.linked",
+    "housekeeping.deleted",
+    "housekeeping.settled",
+    "housekeeping.swept",
+    "housekeeping.trim",
+    "housekeeping.trimmed",
+];
+
 #[cfg(any(test, debug_assertions))]
 pub use on::*;
 
@@ -57,7 +70,7 @@ pub use off::*;
 
 #[cfg(any(test, debug_assertions))]
 mod on {
-    use super::STEPS;
+    use super::{HOUSEKEEPING, STEPS};
     use crate::files::FileError;
     use std::cell::RefCell;
     use std::path::PathBuf;
@@ -84,7 +97,7 @@ mod on {
             nth: u64,
             action: impl Fn() -> std::io::Result<()> + Send + Sync + 'static,
         ) -> Option<Arc<Plan>> {
-            assert!(STEPS.contains(&step), "there is no step {step:?}; the steps are {STEPS:?}");
+            assert!(known(step), "there is no step {step:?}; the steps are {STEPS:?} and {HOUSEKEEPING:?}");
             Some(Arc::new(Plan { step: step.into(), nth, reached: AtomicU64::new(0), action: Box::new(action) }))
         }
 
@@ -99,6 +112,10 @@ mod on {
             }
             Ok(())
         }
+    }
+
+    fn known(step: &str) -> bool {
+        STEPS.contains(&step) || HOUSEKEEPING.contains(&step)
     }
 
     /// The plan of this thread, to be handed to a thread that it starts.
@@ -127,7 +144,7 @@ mod on {
     /// # Errors
     /// When a test has asked for it.
     pub fn hit(step: &'static str) -> Result<(), FileError> {
-        debug_assert!(STEPS.contains(&step), "{step}");
+        debug_assert!(known(step), "{step}");
         let failed = |source| FileError { action: "a test ends it at", path: PathBuf::from(step), source };
         of_process().map_or(Ok(()), |plan| plan.hit(step)).map_err(failed)?;
         current().map_or(Ok(()), |plan| plan.hit(step)).map_err(failed)
