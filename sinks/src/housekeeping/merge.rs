@@ -124,7 +124,9 @@ pub(super) fn merge(job: &Job<'_>) -> Result<Merged, HousekeepingError> {
         let last = stretches.is_empty();
         let target = if last { job.config.roll_bytes.0 } else { u64::MAX };
         let mut output = Output::new(job, &shape, &mut seq, target);
-        cancelled += merge_runs(job, &shape, &now, &mut output)?;
+        // Among a part of the runs a retraction could meet another row than its own.
+        let limit = job.limit.filter(|_| last);
+        cancelled += merge_runs(limit, &shape, &now, &mut output)?;
         let files = output.finish(if last { newest(job.files) } else { None })?;
         if last {
             break files;
@@ -311,16 +313,17 @@ fn next(reader: &mut ParquetRecordBatchReader, path: &Path) -> Result<Option<Rec
     }
 }
 
-/// Merges these into the output. Returns how many rows cancelled each other.
+/// Merges these into the output, where changes up to `limit` cancel. Returns how many rows cancelled each other.
 fn merge_runs(
-    job: &Job<'_>,
+    limit: Option<i64>,
     shape: &Shape,
     stretches: &[Stretch],
     output: &mut Output<'_>,
 ) -> Result<u64, HousekeepingError> {
-    let converters = Converters::new(shape, job.limit.is_some())?;
+    let converters = Converters::new(shape, limit.is_some())?;
     let row_bytes = stretches.iter().map(|s| s.row_bytes).max().unwrap_or(0).max(1);
-    output.batch_rows = usize::try_from(BATCH_BYTES / row_bytes).unwrap_or(BATCH_ROWS).clamp(16, BATCH_ROWS);
+    let rows = usize::try_from(BATCH_BYTES / row_bytes).unwrap_or(BATCH_ROWS).clamp(16, BATCH_ROWS);
+    output.batch_rows = rows.min(output.job.config.row_group_rows);
     let mut runs = Vec::new();
     for stretch in stretches {
         runs.extend(Run::open(stretch, &converters, output.batch_rows)?);
@@ -330,7 +333,7 @@ fn merge_runs(
     let (mut cancelled, mut group, mut group_key): (u64, Vec<Change>, Vec<u8>) = (0, Vec::new(), Vec::new());
     while let Some(&top) = heap.first() {
         let change = runs[top].change(shape);
-        match job.limit {
+        match limit {
             None => output.push(change)?,
             Some(limit) => {
                 let key = key_bytes(&runs[top]);
@@ -346,7 +349,7 @@ fn merge_runs(
         }
         sift(&mut heap, &runs, 0);
     }
-    Ok(cancelled + job.limit.map_or(Ok(0), |limit| flush(&mut group, limit, output))?)
+    Ok(cancelled + limit.map_or(Ok(0), |limit| flush(&mut group, limit, output))?)
 }
 
 /// The row's key: its order without the epoch, which is encoded last, a marker and eight bytes.

@@ -59,16 +59,14 @@ pub enum HousekeepingError {
     Read { path: PathBuf, source: ParquetError },
     #[error("{0}")]
     Arrow(arrow::error::ArrowError),
-    #[error(
-        "{path} is damaged: its checksum is {found}, not {expected}; nothing was changed. Restore it from a backup"
-    )]
+    #[error("{path} is damaged: its checksum is {found}, not {expected}; it was left alone. Restore it from a backup")]
     Damaged { path: PathBuf, expected: String, found: String },
     #[error("{data} is being compacted by another process; nothing was changed. Wait until it has ended")]
     Busy { data: PathBuf },
     #[error("{data} has no manifest: no job has written a history here, or an older version has. Nothing was changed")]
     NoManifest { data: PathBuf },
     /// A fault of the program, found before anything was changed.
-    #[error("compacting {table} of {date}: {expected} rows became {found}; nothing was changed. This is a bug")]
+    #[error("compacting {table} of {date}: {expected} rows became {found}; they were left alone. This is a bug")]
     Rows { table: &'static str, date: String, expected: u64, found: u64 },
 }
 
