@@ -108,12 +108,13 @@ pub fn plan(data: &Path, options: &Options, now: i64) -> Result<Plan, Housekeepi
     Ok(plan)
 }
 
-/// Takes a table's days that are too old out of the partitions. They are counted from the newest day of the table (so
-/// that what is replayed is not gone the moment it is written), but from no later day than today (so that a vehicle whose
-/// clock is wrong does not make everything old).
+/// Takes a table's days that are too old out of the partitions. They are counted from the newest day of the table, so that
+/// what is replayed is not gone the moment it is written. Days after today (of vehicles whose clock is wrong) do not count
+/// as the newest: they would make everything old.
 fn expiry(table: TableId, partitions: &mut Partitions, log: &Log, options: &Options, now: i64) -> Option<Expiry> {
     let dates = || partitions.keys().filter(|(t, d)| *t == table && ages(*t, *d)).map(|(_, d)| *d);
-    let newest = dates().max()?.min(DateKey::of(now));
+    let today = DateKey::of(now);
+    let newest = dates().filter(|d| *d <= today).max()?;
     let before = options.history.retention.of(table).first_kept(newest);
     // What was taken away stays away.
     let earlier = log.kept.expired.get(&table).and_then(|e| DateKey::parse(&e.before));
