@@ -9,7 +9,7 @@
 //! plan for the thread (and the threads it starts) instead: then the step fails, as if the process had ended there.
 
 /// All steps, in the order in which a run comes to them.
-pub const STEPS: [&str; 33] = [
+pub const STEPS: [&str; 34] = [
     // A start (`recovery`).
     "claim.before",
     "claim.after",
@@ -40,6 +40,7 @@ pub const STEPS: [&str; 33] = [
     "publish.after",
     "manifest.before",
     "manifest.between",
+    "manifest.rewrite",
     "manifest.after",
     "trim.before",
     "trim.between",

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! <data>/manifest/g<n>.jsonl   checked lines. The first: everything published when generation n began; then one for each
-//!                              commit that published files, after they have got their final names
+//!                              commit that published files, after they have got their final names; now and then all of
+//!                              them become one line
 //! <data>/bindings/g<n>.jsonl   the tickets of committed epochs, one JSON object a line
 //! ```
 //!
@@ -232,6 +233,24 @@ mod tests {
         assert_eq!(crate::files::list(&data.join(MANIFEST)).unwrap(), ["g2.jsonl", "g3.jsonl"]);
         first.publish(&publication(1, 5, &["wrong"])).unwrap();
         assert_eq!(names(data), ["a"]);
+    }
+
+    #[test]
+    fn a_long_manifest_becomes_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        ManifestWriter::begin(data, 1, &publication(1, 0, &[]), &[]).unwrap();
+        let mut writer = ManifestWriter::open(data, 1).unwrap();
+        let path = data.join("manifest/g1.jsonl");
+        let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
+        let counts: Vec<usize> = (1..8)
+            .map(|commit| {
+                writer.publish(&publication(1, commit, &[&format!("f{commit}")])).unwrap();
+                assert_eq!((names(data).len() as u64, manifest(data).unwrap().commit), (commit, commit));
+                lines()
+            })
+            .collect();
+        assert_eq!(counts, [2, 3, 1, 2, 3, 1, 2]);
     }
 
     #[test]
