@@ -252,7 +252,7 @@ impl Housekeeper {
         }
         tracing::info!(
             table = table.name(),
-            date = date.text(),
+            date = (*date != crate::history::DateKey::NONE).then(|| date.text()),
             files = files.len(),
             into = added.len(),
             cancelled,
