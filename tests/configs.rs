@@ -178,7 +178,7 @@ fn the_effective_configuration_is_a_configuration() {
 }
 
 /// The sections of a configuration, and a file in which an unknown field makes the program name the known ones.
-const SECTIONS: [(&str, &str); 20] = [
+const SECTIONS: [(&str, &str); 21] = [
     ("", "zz = 1\n"),
     ("job", "[job]\nzz = 1\n"),
     ("kafka", "[kafka]\nzz = 1\n"),
@@ -197,6 +197,7 @@ const SECTIONS: [(&str, &str); 20] = [
     ("policy.events", "[[policy.events]]\nzz = 1\n"),
     ("policy.driver", "[policy.driver]\nzz = 1\n"),
     ("history", "[history]\nzz = 1\n"),
+    ("history.retention", "[history.retention]\nzz = 1\n"),
     ("live", "[live]\nzz = 1\n"),
     ("reference", "[reference]\nzz = 1\n"),
 ];

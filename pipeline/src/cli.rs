@@ -1,7 +1,7 @@
 //! The command line. Results on stdout, logs on stderr; exit code 0 done, 1 the job failed, 2 the command line or the
 //! configuration is wrong.
 
-use crate::commands::{check, demo, replay, run};
+use crate::commands::{check, compact, demo, replay, run};
 use crate::{live, query, schema, simulate};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::IsTerminal;
@@ -48,6 +48,8 @@ enum Command {
     Sql(query::SqlArgs),
     /// The newest value of each key of a live topic.
     Live(live::LiveArgs),
+    /// Housekeeping of the history: merges small files, takes away what is old. Safe while a job runs.
+    Compact(compact::CompactArgs),
     /// Checks a configuration; with --input shows what it makes of some records. Writes nothing.
     Check(check::CheckArgs),
     /// What the tables, topics and documents are.
@@ -104,6 +106,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Sql(args) => query::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
         Command::Live(args) => live::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
+        Command::Compact(args) => compact::compact(args),
         Command::Check(args) => check::check(args),
         Command::Schema(args) => {
             schema::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })

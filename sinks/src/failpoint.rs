@@ -10,7 +10,7 @@
 //! plan for the thread (and the threads it starts) instead: then the step fails, as if the process had ended there.
 
 /// All steps, in the order in which a run comes to them.
-pub const STEPS: [&str; 33] = [
+pub const STEPS: [&str; 34] = [
     // A start (`recovery`).
     "claim.before",
     "claim.after",
@@ -41,6 +41,7 @@ pub const STEPS: [&str; 33] = [
     "publish.after",
     "manifest.before",
     "manifest.between",
+    "manifest.rewrite",
     "manifest.after",
     "trim.before",
     "trim.between",
@@ -48,6 +49,19 @@ pub const STEPS: [&str; 33] = [
     // Compaction of a local topic (`live`).
     "compact.written",
     "compact.renamed",
+];
+
+/// The steps of [`crate::housekeeping`], which is another process.
+pub const HOUSEKEEPING: [&str; 9] = [
+    "housekeeping.written",
+    "housekeeping.synced",
+    "housekeeping.recorded",
+    "housekeeping.linked",
+    "housekeeping.deleted",
+    "housekeeping.settled",
+    "housekeeping.swept",
+    "housekeeping.trim",
+    "housekeeping.trimmed",
 ];
 
 #[cfg(any(test, debug_assertions))]
@@ -58,7 +72,7 @@ pub use off::*;
 
 #[cfg(any(test, debug_assertions))]
 mod on {
-    use super::STEPS;
+    use super::{HOUSEKEEPING, STEPS};
     use crate::files::FileError;
     use std::cell::RefCell;
     use std::path::PathBuf;
@@ -85,7 +99,7 @@ mod on {
             nth: u64,
             action: impl Fn() -> std::io::Result<()> + Send + Sync + 'static,
         ) -> Option<Arc<Plan>> {
-            assert!(STEPS.contains(&step), "there is no step {step:?}; the steps are {STEPS:?}");
+            assert!(known(step), "there is no step {step:?}; the steps are {STEPS:?} and {HOUSEKEEPING:?}");
             Some(Arc::new(Plan { step: step.into(), nth, reached: AtomicU64::new(0), action: Box::new(action) }))
         }
 
@@ -100,6 +114,10 @@ mod on {
             }
             Ok(())
         }
+    }
+
+    fn known(step: &str) -> bool {
+        STEPS.contains(&step) || HOUSEKEEPING.contains(&step)
     }
 
     /// The plan of this thread, to be handed to a thread that it starts.
@@ -138,7 +156,7 @@ mod on {
     /// # Errors
     /// When a test has asked for it.
     pub fn hit(step: &'static str) -> Result<(), FileError> {
-        debug_assert!(STEPS.contains(&step), "{step}");
+        debug_assert!(known(step), "{step}");
         note(step);
         let failed = |source| FileError { action: "a test ends it at", path: PathBuf::from(step), source };
         of_process().map_or(Ok(()), |plan| plan.hit(step)).map_err(failed)?;

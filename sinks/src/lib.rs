@@ -8,6 +8,7 @@
 //!                       ├──► checkpoint operators' states
 //!                       └──► progress   what has happened
 //!  restart: progress ──► recovery ──► where and with what all of these go on
+//!  at any time: housekeeping ──► fewer and larger history files, without what is old
 //! ```
 
 pub mod checkpoint;
@@ -15,6 +16,7 @@ pub mod commit;
 pub mod digest;
 pub mod failpoint;
 pub mod history;
+pub mod housekeeping;
 pub mod kafka;
 pub mod live;
 pub mod manifest;

@@ -1,6 +1,7 @@
 //! The commands that run a job.
 
 pub mod check;
+pub mod compact;
 pub mod demo;
 pub mod replay;
 pub mod run;

@@ -10,7 +10,7 @@ use drivetrain_schemas::control::ControlKind;
 use drivetrain_schemas::decode::{Decoder, SourceContext};
 use drivetrain_schemas::policy::Policy;
 use drivetrain_schemas::time::{parse_duration, parse_rfc3339};
-use drivetrain_sinks::history::KeepReadings;
+use drivetrain_sinks::history::{HistoryConfig, KeepReadings};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,10 +151,18 @@ fn reference(config: &Config, path: &Path) -> Vec<(ControlKind, Vec<PathBuf>, Op
 
 /// XXH3-64 of the sections on which results depend (not workers, paths, brokers or epochs).
 fn hash(config: &Config) -> String {
+    // Nothing that `compact` does changes a result.
+    let kept = HistoryConfig::default();
     let relevant = Config {
         job: super::JobConfig { workers: None, data: None, name: String::new() },
         kafka: Default::default(),
         epoch: Default::default(),
+        history: HistoryConfig {
+            as_of: kept.as_of,
+            grace: kept.grace,
+            retention: kept.retention,
+            ..config.history.clone()
+        },
         ..config.clone()
     };
     let text = toml::to_string(&relevant).unwrap_or_default();

@@ -30,7 +30,8 @@ use datafusion::sql::resolve::resolve_table_references;
 use drivetrain_schemas::arrow;
 use drivetrain_schemas::catalogue::{Catalogue, SignalConfig};
 use drivetrain_schemas::table::{Table, TableId, Topic};
-use drivetrain_sinks::manifest::{Manifest, manifest};
+use drivetrain_schemas::time::format_rfc3339;
+use drivetrain_sinks::manifest::{Manifest, manifest, wall_times};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,7 +67,8 @@ impl Database {
     /// Opens a directory that a job has written.
     ///
     /// # Errors
-    /// [`QueryError::NoData`] when there is no such directory.
+    /// [`QueryError::NoData`] when there is no such directory; [`QueryError::Usage`] when the past that is asked for is
+    /// not known any more.
     pub fn open(source: Source) -> Result<Database, QueryError> {
         if !source.data.is_dir() {
             return Err(QueryError::NoData(source.data));
@@ -79,6 +81,9 @@ impl Database {
         let context = SessionContext::new_with_config_rt(config, runtime);
         let catalogue = saved_catalogue(&source.data);
         let manifest = manifest(&source.data).map_err(|e| QueryError::Failed(e.to_string()))?;
+        if let Some(asked) = source.as_of.filter(|asked| *asked < manifest.oldest_epoch) {
+            return Err(too_old(&source.data, asked, manifest.oldest_epoch));
+        }
         let whole = (manifest.generation > 0).then_some(manifest.history_epoch);
         let until = match (source.as_of, whole) {
             (Some(asked), Some(whole)) => Some(asked.min(whole)),
@@ -259,6 +264,16 @@ impl Database {
         let first = branch(signals.next().map(|f| f.name().as_str()))?;
         signals.try_fold(first, |all, f| Ok(all.union(branch(Some(f.name()))?)?))
     }
+}
+
+/// The past that compaction has left no trace of.
+fn too_old(data: &Path, asked: i64, oldest: i64) -> QueryError {
+    let walls = wall_times(data).unwrap_or_default();
+    let when = walls.get(&oldest).map_or(String::new(), |wall| format!(" ({})", format_rfc3339(*wall)));
+    QueryError::Usage(format!(
+        "--as-of: epoch {asked} is not known any more; the oldest that is, is epoch {oldest}{when}: compaction has cancelled \
+         the changes before it (history.as_of says how much of the past it leaves)"
+    ))
 }
 
 /// Booleans become integers first, which every kernel can turn into floats.

@@ -24,6 +24,7 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use drivetrain_schemas::table::TableId;
+use drivetrain_sinks::housekeeping::locate;
 use drivetrain_sinks::manifest::Manifest;
 use std::fs::File;
 use std::future::Future;
@@ -66,7 +67,7 @@ pub(super) fn files(data: &Path, manifest: &Manifest, id: TableId) -> Result<Vec
     }
     let mut files: Vec<HistoryFile> = Vec::new();
     for entry in manifest.files.iter().filter(|f| f.table == id) {
-        let path = data.join(&entry.path);
+        let path = locate(data, &entry.path);
         files.push(HistoryFile {
             schema: if id == TableId::Readings { footer(path.clone())?.schema } else { None },
             size: entry.bytes,

@@ -1,5 +1,6 @@
 //! The section `[history]` of the configuration.
 
+use crate::housekeeping::RetentionConfig;
 use crate::units::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,14 @@ pub struct HistoryConfig {
     pub row_group_rows: usize,
     /// Files written at once; the oldest is published when one more is needed. 32 by default.
     pub max_open_files: usize,
+    /// `drivetrain compact` leaves this much of the past to `sql --as-of`, by the clock of the epochs, back from the
+    /// newest; `"7d"` by default. Older changes that cancel each other go.
+    pub as_of: Span,
+    /// Files that compaction has replaced, or retention taken away, are deleted this much later, for the sake of readers
+    /// that have begun before; `"10m"` by default.
+    pub grace: Span,
+    /// How long `drivetrain compact` keeps the days of each table.
+    pub retention: RetentionConfig,
 }
 
 impl Default for HistoryConfig {
@@ -56,6 +65,9 @@ impl Default for HistoryConfig {
             compression_level: 1,
             row_group_rows: 131_072,
             max_open_files: 32,
+            as_of: Span(7 * 86_400_000_000),
+            grace: Span(600_000_000),
+            retention: RetentionConfig::default(),
         }
     }
 }
@@ -80,6 +92,11 @@ impl HistoryConfig {
         for (name, span) in [("roll_after", self.roll_after), ("idle_after", self.idle_after)] {
             if span.0 <= 0 {
                 return Err(format!("history.{name}: {span} is not longer than nothing"));
+            }
+        }
+        for (name, span) in [("as_of", self.as_of), ("grace", self.grace)] {
+            if span.0 < 0 {
+                return Err(format!("history.{name}: {span} is less than nothing"));
             }
         }
         Ok(())

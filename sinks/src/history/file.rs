@@ -10,8 +10,10 @@ use super::config::HistoryConfig;
 use super::{DateKey, HistoryError};
 use crate::failpoint;
 use crate::files::{At, FileError, create_dir, list, sync_dir};
+use crate::housekeeping::log::COMPACTED;
 use crate::progress::FileEntry;
 use crate::progress::data::STAGING;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use drivetrain_schemas::arrow::schema;
 use drivetrain_schemas::table::{Kind, Table, TableId};
@@ -25,23 +27,38 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Where a run's files go.
+/// Where files go until they are published.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) data: PathBuf,
-    pub(super) generation: u64,
+pub(crate) struct Place {
+    data: PathBuf,
+    /// Below the data directory, such as `staging/g3`.
+    root: String,
+    /// Of their names, such as `g3`.
+    prefix: String,
+}
+
+impl Place {
+    /// Of a run.
+    pub(crate) fn staging(data: &Path, generation: u64) -> Self {
+        Self { data: data.to_path_buf(), root: format!("{STAGING}/g{generation}"), prefix: format!("g{generation}") }
+    }
+
+    /// Of a change by [`crate::housekeeping`].
+    pub(crate) fn compacted(data: &Path, number: u64) -> Self {
+        Self { data: data.to_path_buf(), root: COMPACTED.to_string(), prefix: format!("c{number}") }
+    }
 }
 
 /// What the rows of a row group are, beside their cells.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct GroupStats {
-    pub(super) retractions: u64,
-    pub(super) min_epoch: i64,
-    pub(super) max_epoch: i64,
+pub(crate) struct GroupStats {
+    pub(crate) retractions: u64,
+    pub(crate) min_epoch: i64,
+    pub(crate) max_epoch: i64,
 }
 
 /// A file being written. Dropping it leaves its `.tmp` behind, which nobody reads.
-pub(super) struct OpenFile {
+pub(crate) struct OpenFile {
     writer: ArrowWriter<Hashing>,
     tmp: PathBuf,
     place: Place,
@@ -90,14 +107,26 @@ impl OpenFile {
         seq: u64,
         config: &HistoryConfig,
     ) -> Result<Self, HistoryError> {
+        Self::with_schema(place, table, schema(table, true), date, seq, config)
+    }
+
+    /// Creates the file with the columns of others.
+    pub(crate) fn with_schema(
+        place: &Place,
+        table: &Table,
+        schema: SchemaRef,
+        date: DateKey,
+        seq: u64,
+        config: &HistoryConfig,
+    ) -> Result<Self, HistoryError> {
         let dir = partition_dir(table, date);
-        let staging = place.data.join(format!("staging/g{}", place.generation)).join(&dir);
+        let staging = place.data.join(&place.root).join(&dir);
         create_dir(&staging)?;
         let tmp = staging.join(format!("{seq}.parquet.tmp"));
         let file = File::create_new(&tmp).at("cannot create", &tmp)?;
         let sink = Hashing { file: BufWriter::with_capacity(1 << 18, file), hash: Xxh3::new(), bytes: 0 };
         let properties = properties(table, config);
-        let writer = ArrowWriter::try_new(sink, schema(table, true), Some(properties))
+        let writer = ArrowWriter::try_new(sink, schema, Some(properties))
             .map_err(|source| HistoryError::Parquet { path: tmp.clone(), source })?;
         let stats = GroupStats { retractions: 0, min_epoch: i64::MAX, max_epoch: i64::MIN };
         Ok(Self { writer, tmp, place: place.clone(), dir, table: table.id, seq, rows: 0, stats })
@@ -105,8 +134,13 @@ impl OpenFile {
 
     /// Writes one row group.
     pub(super) fn write(&mut self, batch: &RecordBatch, stats: GroupStats) -> Result<(), HistoryError> {
-        let written = self.writer.write(batch).and_then(|()| self.writer.flush());
-        written.map_err(|source| HistoryError::Parquet { path: self.tmp.clone(), source })?;
+        self.append(batch, stats)?;
+        self.end_group()
+    }
+
+    /// Adds rows to the row group being written.
+    pub(crate) fn append(&mut self, batch: &RecordBatch, stats: GroupStats) -> Result<(), HistoryError> {
+        self.writer.write(batch).map_err(|source| HistoryError::Parquet { path: self.tmp.clone(), source })?;
         self.rows += batch.num_rows() as u64;
         self.stats.retractions += stats.retractions;
         self.stats.min_epoch = self.stats.min_epoch.min(stats.min_epoch);
@@ -114,8 +148,24 @@ impl OpenFile {
         Ok(())
     }
 
+    /// Ends the row group being written.
+    pub(crate) fn end_group(&mut self) -> Result<(), HistoryError> {
+        self.writer.flush().map_err(|source| HistoryError::Parquet { path: self.tmp.clone(), source })
+    }
+
+    /// Bytes of the row group being written.
+    pub(crate) fn held(&self) -> u64 {
+        self.writer.in_progress_size() as u64
+    }
+
+    /// Notes that all rows of the partition up to this epoch are in its files, although this one may hold none of it.
+    pub(crate) fn covers(&mut self, epoch: i64) {
+        self.stats.max_epoch = self.stats.max_epoch.max(epoch);
+        self.stats.min_epoch = self.stats.min_epoch.min(epoch);
+    }
+
     /// Bytes written so far.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.writer.bytes_written() as u64
     }
 
@@ -125,14 +175,14 @@ impl OpenFile {
     }
 
     /// Completes the file and makes it durable under its staging name.
-    pub(super) fn finish(mut self) -> Result<FileEntry, HistoryError> {
+    pub(crate) fn finish(mut self) -> Result<FileEntry, HistoryError> {
         let error = |source| HistoryError::Parquet { path: self.tmp.clone(), source };
         self.writer.finish().map_err(error)?;
         let sink = self.writer.inner_mut();
         sink.flush().and_then(|()| sink.file.get_ref().sync_all()).at("cannot write", &self.tmp)?;
         let (checksum, bytes) = (format!("{:016x}", sink.hash.digest()), sink.bytes);
         let GroupStats { retractions, min_epoch, max_epoch } = self.stats;
-        let name = format!("g{}-{min_epoch}-{max_epoch}-{}.parquet", self.place.generation, self.seq);
+        let name = format!("{}-{min_epoch}-{max_epoch}-{}.parquet", self.place.prefix, self.seq);
         let staged = self.tmp.with_file_name(&name);
         failpoint::hit("history.close")?;
         std::fs::rename(&self.tmp, &staged).at("cannot rename to", &staged)?;

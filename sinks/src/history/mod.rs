@@ -21,7 +21,7 @@ mod file;
 mod published;
 
 pub use config::{HistoryConfig, KeepReadings};
-pub(crate) use file::{clear_staging, discard_staging, publish};
+pub(crate) use file::{GroupStats, OpenFile, Place, clear_staging, discard_staging, publish};
 pub use published::Published;
 
 use crate::failpoint;
@@ -99,6 +99,11 @@ impl DateKey {
         format_date(self.0 * DAY)
     }
 
+    /// So many days earlier.
+    pub(crate) fn minus(self, days: i64) -> Self {
+        DateKey(self.0 - days)
+    }
+
     /// The inverse of [`Self::text`].
     pub fn parse(text: &str) -> Option<Self> {
         let at = parse_rfc3339(&format!("{text}T00:00:00Z")).ok()?;
@@ -132,7 +137,7 @@ impl HistoryWriter {
         config.validate().map_err(HistoryError::Config)?;
         let (commands, inbox) = bounded(QUEUE);
         let (outbox, closed) = unbounded();
-        let place = file::Place { data: data.to_path_buf(), generation };
+        let place = Place::staging(data, generation);
         let encoder = encoder::Encoder::new(place, catalogue, config, published);
         let plan = failpoint::current();
         let serve = move || {

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! <data>/manifest/g<n>.jsonl   checked lines. The first: everything published when generation n began; then one for each
-//!                              commit that published files, after they have got their final names
+//!                              commit that published files, after they have got their final names; now and then all of
+//!                              them become one line
 //! <data>/bindings/g<n>.jsonl   the tickets of committed epochs, one JSON object a line
 //! ```
 //!
@@ -11,7 +12,10 @@
 //! place when it is whole. Of bindings they take all generations; of an epoch that several have, the highest one's. So
 //! what an instance still writes that was overtaken is read by nobody, or says what its successor says.
 //!
-//! Every file that a manifest names exists. A commit's tickets and files are here, durable, before the progress log is
+//! What [`crate::housekeeping`] has replaced or taken away since stands in its own log, which readers read first
+//! ([`crate::housekeeping::log`]); a start takes it into the manifest that it writes.
+//!
+//! Every file that a manifest and that log name exists. A commit's tickets and files are here, durable, before the progress log is
 //! trimmed of it.
 
 mod writer;
@@ -19,10 +23,13 @@ mod writer;
 pub(crate) use writer::{ManifestWriter, Publication};
 
 use crate::files::{At, FileError};
+use crate::housekeeping::Expired;
+use crate::housekeeping::log::Log;
 use crate::message::Ticket;
 use crate::progress::FileEntry;
 use crate::progress::data::{BINDINGS, MANIFEST, generation_file, generations};
 use crate::progress::{lines, local};
+use drivetrain_schemas::table::TableId;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -44,6 +51,11 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// The input ended by itself: nothing more is to come.
     pub end: bool,
+    /// The past before this epoch is not known any more: changes up to it that cancelled each other are gone. -1: all of
+    /// it is known.
+    pub oldest_epoch: i64,
+    /// What retention has taken away. `files` has none of it.
+    pub expired: BTreeMap<TableId, Expired>,
 }
 
 /// How often a reader begins anew because a start took its manifest away.
@@ -54,16 +66,29 @@ const ATTEMPTS: usize = 16;
 /// # Errors
 /// When a file cannot be read or is damaged before its end. A torn end is left out.
 pub fn manifest(data: &Path) -> Result<Manifest, FileError> {
-    let mut manifest = published(data)?;
+    let log = Log::read(data)?;
+    let mut manifest = named(data)?;
+    log.apply(&mut manifest.files);
+    manifest.files.retain(|file| !log.kept.is_expired(file));
+    manifest.oldest_epoch = log.kept.oldest;
+    manifest.expired = log.kept.expired;
     if let Ok(Some(epoch)) = local::committed_epoch(data) {
         manifest.committed_epoch = manifest.committed_epoch.max(epoch);
     }
     Ok(manifest)
 }
 
-/// What the manifest says by itself.
+/// All files that are published, those of expired days included, for a start.
 pub(crate) fn published(data: &Path) -> Result<Manifest, FileError> {
-    let nothing = || Manifest { committed_epoch: -1, history_epoch: -1, ..Manifest::default() };
+    let log = Log::read(data)?;
+    let mut manifest = named(data)?;
+    log.apply(&mut manifest.files);
+    Ok(manifest)
+}
+
+/// What the manifest says by itself.
+pub(crate) fn named(data: &Path) -> Result<Manifest, FileError> {
+    let nothing = || Manifest { committed_epoch: -1, history_epoch: -1, oldest_epoch: -1, ..Manifest::default() };
     let dir = data.join(MANIFEST);
     for _ in 0..ATTEMPTS {
         let Some(newest) = generations(&dir)?.pop() else { return Ok(nothing()) };
@@ -98,19 +123,37 @@ fn damaged(path: &Path, line: u64) -> FileError {
 
 /// The wall time (µs) of each committed epoch, by epoch: for `--as-of TIME`.
 pub fn wall_times(data: &Path) -> Result<BTreeMap<i64, i64>, FileError> {
+    each_wall(data, BTreeMap::new(), |walls, (epoch, wall)| _ = walls.insert(epoch, wall))
+}
+
+/// Folds (epoch, wall time) of all bindings.
+fn each_wall<S>(data: &Path, state: S, step: impl Fn(&mut S, (i64, i64))) -> Result<S, FileError> {
     /// The part of a ticket that is wanted.
     #[derive(Deserialize)]
     struct Wall {
         epoch: i64,
         wall: i64,
     }
-    let mut walls = BTreeMap::new();
+    let mut state = state;
     each_binding(&data.join(BINDINGS), |line| {
         if let Ok(Wall { epoch, wall }) = serde_json::from_str(line) {
-            walls.insert(epoch, wall);
+            step(&mut state, (epoch, wall));
         }
     })?;
-    Ok(walls)
+    Ok(state)
+}
+
+/// The epoch that ended at least `span` µs before the newest, by their wall times: the oldest that `--as-of TIME` gives
+/// for any time within the span. `None` when there is none. Memory does not depend on how many epochs there are.
+pub(crate) fn epoch_before(data: &Path, span: i64) -> Result<Option<i64>, FileError> {
+    let newest = each_wall(data, None, |newest: &mut Option<(i64, i64)>, line| *newest = (*newest).max(Some(line)))?;
+    let Some((_, wall)) = newest else { return Ok(None) };
+    let until = wall.saturating_sub(span);
+    each_wall(data, None, |found: &mut Option<i64>, (epoch, wall)| {
+        if wall <= until {
+            *found = (*found).max(Some(epoch));
+        }
+    })
 }
 
 /// The newest epoch whose wall time is at or before `wall` (µs); `None` when all are later.
@@ -190,6 +233,24 @@ mod tests {
         assert_eq!(crate::files::list(&data.join(MANIFEST)).unwrap(), ["g2.jsonl", "g3.jsonl"]);
         first.publish(&publication(1, 5, &["wrong"])).unwrap();
         assert_eq!(names(data), ["a"]);
+    }
+
+    #[test]
+    fn a_long_manifest_becomes_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        ManifestWriter::begin(data, 1, &publication(1, 0, &[]), &[]).unwrap();
+        let mut writer = ManifestWriter::open(data, 1).unwrap();
+        let path = data.join("manifest/g1.jsonl");
+        let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
+        let counts: Vec<usize> = (1..8)
+            .map(|commit| {
+                writer.publish(&publication(1, commit, &[&format!("f{commit}")])).unwrap();
+                assert_eq!((names(data).len() as u64, manifest(data).unwrap().commit), (commit, commit));
+                lines()
+            })
+            .collect();
+        assert_eq!(counts, [2, 3, 1, 2, 3, 1, 2]);
     }
 
     #[test]

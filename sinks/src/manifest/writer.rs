@@ -1,12 +1,12 @@
 //! Writes the manifest and the bindings of one generation.
 
-use super::Manifest;
+use super::{Manifest, published};
 use crate::failpoint;
 use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir};
 use crate::message::Ticket;
-use crate::progress::FileEntry;
 use crate::progress::data::{BINDINGS, MANIFEST, generation_file, generations};
 use crate::progress::lines::{self, Appender};
+use crate::progress::{FORMAT, FileEntry};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -38,15 +38,29 @@ impl Publication {
         manifest.end = self.end;
     }
 
+    /// All of a manifest.
+    fn whole(manifest: Manifest) -> Self {
+        let Manifest { generation, commit, committed_epoch, history_epoch, files, end, .. } = manifest;
+        Self { format: FORMAT, generation, commit, committed_epoch, history_epoch, files, end }
+    }
+
     fn line(&self) -> String {
         lines::line(&serde_json::to_string(self).unwrap_or_default())
     }
 }
 
+/// Publications after which the manifest is written anew in one line, with what housekeeping has replaced left out: it
+/// grows with the files that there are, not with those that there were.
+const REWRITE: u64 = if cfg!(test) { 3 } else { 4096 };
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct ManifestWriter {
+    data: PathBuf,
+    generation: u64,
     manifest: Appender,
+    /// Lines of the manifest.
+    lines: u64,
     bindings: File,
     bindings_path: PathBuf,
 }
@@ -85,16 +99,38 @@ impl ManifestWriter {
     /// Opens the files of a generation that has begun.
     pub(crate) fn open(data: &Path, generation: u64) -> Result<Self, FileError> {
         let path = generation_file(&data.join(MANIFEST), generation);
-        let good = lines::scan(&path, |_| {})?.good;
+        let mut lines = 0;
+        let good = lines::scan(&path, |_| lines += 1)?.good;
         let bindings_path = generation_file(&data.join(BINDINGS), generation);
         let bindings = OpenOptions::new().append(true).open(&bindings_path).at("cannot open", &bindings_path)?;
-        Ok(Self { manifest: Appender::open(&path, good)?, bindings, bindings_path })
+        let manifest = Appender::open(&path, good)?;
+        Ok(Self { data: data.to_path_buf(), generation, manifest, lines, bindings, bindings_path })
     }
 
     /// Adds a publication, durable: its files count from now on.
     pub(crate) fn publish(&mut self, publication: &Publication) -> Result<(), FileError> {
         self.manifest.append(&publication.line())?;
-        self.manifest.sync()
+        self.manifest.sync()?;
+        self.lines += 1;
+        if self.lines > REWRITE { self.rewrite() } else { Ok(()) }
+    }
+
+    /// Writes everything into one line; a reader sees the old manifest or the new one, which say the same.
+    fn rewrite(&mut self) -> Result<(), FileError> {
+        let whole = match published(&self.data) {
+            // A successor's counts.
+            Ok(manifest) if manifest.generation != self.generation => return Ok(()),
+            Ok(manifest) => Publication::whole(manifest),
+            // It is whole as it is; whoever compacts is told.
+            Err(error) => {
+                tracing::warn!(%error, "the manifest is not written anew");
+                return Ok(());
+            }
+        };
+        let path = generation_file(&self.data.join(MANIFEST), self.generation);
+        self.manifest = Appender::replace(&path, whole.line().as_bytes(), "manifest.rewrite")?;
+        self.lines = 1;
+        Ok(())
     }
 
     /// Adds committed tickets. Not synced: the progress log has them too, until it is trimmed.

@@ -11,6 +11,7 @@
 //!   history/          published history files
 //!   live/             the newest values (without Kafka)
 //!   manifest/         g<n>.jsonl: the published files; the highest generation's counts
+//!   compacted/        what `drivetrain compact` has replaced since, and its new files until they are published
 //! ```
 //!
 //! `n` is the generation, one more at each start: an instance that was overtaken (only with Kafka, where it can commit
@@ -19,6 +20,8 @@
 use super::{ProgressError, local};
 use crate::checkpoint::CHECKPOINTS;
 use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir, write_atomically};
+use crate::housekeeping::log::{COMPACTED, LOG as CHANGES};
+use crate::housekeeping::place::Lock;
 use drivetrain_schemas::table::{DEAD_LETTER, TableId, Topic};
 use drivetrain_schemas::time::format_rfc3339;
 use serde::{Deserialize, Serialize};
@@ -48,6 +51,8 @@ pub enum DataError {
          changed)"
     )]
     Foreign { data: PathBuf, name: String },
+    #[error("{data} is being compacted; wait until `drivetrain compact` has ended")]
+    Compacting { data: PathBuf },
     #[error("{place} has progress of an earlier run of job {job:?}; use --fresh to start over, or another place")]
     HasProgress { place: String, job: String },
 }
@@ -99,7 +104,7 @@ impl DataDir {
     pub fn lock(data: &Path, job: &str, started: i64, held: Held) -> Result<Self, DataError> {
         create_dir(data)?;
         if !data.join(MARKER).is_file() {
-            let ours = [HISTORY, LIVE, STAGING, "progress", BINDINGS, CHECKPOINTS, MANIFEST, LOCK];
+            let ours = [HISTORY, LIVE, STAGING, "progress", BINDINGS, CHECKPOINTS, MANIFEST, COMPACTED, LOCK];
             if let Some(name) = list(data)?.into_iter().find(|n| ours.contains(&n.as_str())) {
                 return Err(DataError::Foreign { data: data.to_path_buf(), name });
             }
@@ -134,8 +139,18 @@ impl DataDir {
     /// directory, in byte order.
     pub fn fresh(&self) -> Result<Vec<String>, DataError> {
         let mut deleted = Vec::new();
+        // What is being compacted would be recorded as part of the new run's history.
+        let Some(_compacting) = Lock::take(&self.path)? else {
+            return Err(DataError::Compacting { data: self.path.clone() });
+        };
         // The manifest and the progress log go first: without them the rest is not looked at, whenever this is cut off.
+        // The changes of the manifest go before the progress log, so that no new run finds them.
         self.delete_generations(MANIFEST, &mut deleted)?;
+        let changes = Path::new(COMPACTED).join(CHANGES);
+        remove_file(&self.path.join(&changes).with_extension("tmp"))?;
+        if remove_file(&self.path.join(&changes))? {
+            deleted.push(changes.display().to_string());
+        }
         if remove_file(&self.path.join(local::LOG))? {
             deleted.push(local::LOG.to_string());
         }
@@ -152,6 +167,7 @@ impl DataDir {
         let topic = |n: &str| n == DEAD_LETTER || Topic::ALL.iter().any(|t| t.name() == n);
         self.delete_dirs(CHECKPOINTS, generation, &mut deleted)?;
         self.delete_dirs(HISTORY, table, &mut deleted)?;
+        self.delete_dirs(COMPACTED, table, &mut deleted)?;
         self.delete_dirs(LIVE, topic, &mut deleted)?;
         self.delete_dirs(STAGING, generation, &mut deleted)?;
         for dir in ["progress", BINDINGS, MANIFEST, CHECKPOINTS, HISTORY, LIVE, STAGING] {
@@ -269,6 +285,8 @@ mod tests {
             "staging/g3/x",
             "checkpoints/g3/x-0-1-0.ckpt",
             "manifest/g3.jsonl",
+            "compacted/log.jsonl",
+            "compacted/trips_log/date=2026-01-01/c1-1-1-0.parquet",
             "manifest.jsonl",
             "progress/log.jsonl",
             "bindings/g2.jsonl",
@@ -294,6 +312,8 @@ mod tests {
                 "bindings/g2.jsonl",
                 "bindings/tickets.jsonl",
                 "checkpoints/g3",
+                "compacted/log.jsonl",
+                "compacted/trips_log",
                 "history/trips_log",
                 "live/dead_letter",
                 "manifest.jsonl",
