@@ -2,11 +2,12 @@
 //!
 //! Rows are compared and ordered (never hashed into an order), so that the committer can consolidate them.
 
+use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// A double with the total order of IEEE 754, so that rows can be sorted and compared bit for bit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Float(pub f64);
 
 impl PartialEq for Float {
@@ -27,7 +28,7 @@ impl PartialOrd for Float {
 }
 
 /// One value of a row. The kind must be that of the column (see [`crate::table::Kind`]) or `Null`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Cell {
     Null,
     Text(Arc<str>),
