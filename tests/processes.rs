@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use support::kafka::Kafka;
 use support::{assert_same, drivetrain, final_state, live_state, one, replay, repository, rows_of, run, sql};
 
 /// Within that time of one process's end or silence all others have ended.
@@ -21,9 +22,10 @@ fn hosts(processes: usize) -> String {
     names.collect::<Vec<_>>().join(",")
 }
 
-/// A replay, as this many processes of this many workers.
+/// A replay (or a run, where a broker is given), as this many processes of this many workers.
 #[derive(Clone, Copy)]
 struct Job<'a> {
+    broker: Option<&'a str>,
     config: &'a Path,
     data: &'a Path,
     input: &'a Path,
@@ -34,13 +36,19 @@ struct Job<'a> {
 impl Job<'_> {
     fn command(&self, process: usize, hosts: &str) -> Command {
         let mut command = drivetrain();
-        command.args(["replay", "--workers", &self.workers.to_string(), "--config"]).arg(self.config);
+        let kind = if self.broker.is_some() { "run" } else { "replay" };
+        command.args([kind, "--workers", &self.workers.to_string(), "--config"]).arg(self.config);
         command.arg("--data").arg(if process == 0 { self.data.to_path_buf() } else { self.nowhere() });
         if self.processes > 1 {
             let (processes, process) = (self.processes.to_string(), process.to_string());
             command.args(["--processes", &processes, "--process", &process, "--hosts", hosts]);
         }
-        command.arg(self.input);
+        match self.broker {
+            // The followers know nothing of it.
+            Some(broker) if process == 0 => command.env("DRIVETRAIN_KAFKA__BROKERS", broker),
+            Some(_) => &mut command,
+            None => command.arg(self.input),
+        };
         command
     }
 
@@ -150,6 +158,13 @@ impl Running {
     }
 }
 
+fn simulate(vehicles: &str, time: &str) -> Command {
+    let mut command = drivetrain();
+    command.args(["simulate", "--vehicles", vehicles, "--for", time, "--seed", "5"]);
+    command.args(["--duplicates", "0.01", "--late", "0.03", "--faults"]);
+    command
+}
+
 /// A fleet's readings, reference data beside them, and a configuration with small epochs and frequent checkpoints.
 struct World {
     scratch: tempfile::TempDir,
@@ -161,9 +176,7 @@ impl World {
     fn new(vehicles: &str, time: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let input = scratch.path().join("readings.jsonl");
-        let simulate = ["simulate", "--vehicles", vehicles, "--for", time, "--seed", "5", "--broken", "0.002"];
-        let faults = ["--duplicates", "0.01", "--late", "0.03", "--faults", "--out"];
-        run(drivetrain().args(simulate).args(faults).arg(&input), 0);
+        run(simulate(vehicles, time).args(["--broken", "0.002", "--out"]).arg(&input), 0);
         let text = fs::read_to_string(repository("configs/fleet.toml")).unwrap();
         let set = |text: String, name: &str, value: &str| {
             let old = text.lines().find(|line| line.starts_with(&format!("{name} = "))).expect(name);
@@ -192,7 +205,7 @@ impl World {
     }
 
     fn job<'a>(&'a self, data: &'a Path, processes: usize, workers: usize) -> Job<'a> {
-        Job { config: &self.config, data, input: &self.input, processes, workers }
+        Job { broker: None, config: &self.config, data, input: &self.input, processes, workers }
     }
 
     /// The directory of an undisturbed replay by one worker.
@@ -384,4 +397,54 @@ fn processes_of_different_jobs_refuse_each_other() {
         );
         assert!(!data.exists(), "{what}: something was written");
     }
+}
+
+/// Kafka is the leader's alone; what was committed before a kill is not committed again.
+#[test]
+fn a_run_on_kafka_goes_on_in_another_shape() {
+    let Some(kafka) = Kafka::start() else { return };
+    let world = World::new("30", "10m");
+    let input = world.path("good.jsonl");
+    run(simulate("30", "10m").arg("--out").arg(&input), 0);
+    run(simulate("30", "10m").args(["--brokers", &kafka.brokers, "--topic", "telemetry"]), 0);
+    let reference = world.path("of-files");
+    replay(&world.config, &reference, &[], &[&input]);
+    let expected = readings(&reference);
+    let data = world.path("run");
+    for (processes, victim) in [(2, Some(1)), (3, Some(0)), (2, None)] {
+        let job = Job { broker: Some(&kafka.brokers), ..world.job(&data, processes, 1) };
+        let mut running = job.start();
+        // What was read when it begins, and something on top of it.
+        let wanted = if victim.is_some() { published(&data) + 1 } else { expected.len() };
+        let until = Instant::now() + PATIENCE;
+        while published(&data) < wanted {
+            assert!(!running.has_ended() && Instant::now() < until, "{}", running.said());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        if let Some(victim) = victim {
+            running.signal(victim, "-KILL");
+            for process in (0..processes).filter(|process| *process != victim) {
+                running.complains(process, TEN_SECONDS, &[&format!("process {victim} (127.0.0.1:")]);
+            }
+        } else {
+            running.signal(1, "-TERM");
+            assert_eq!(running.wait(PATIENCE), [Some(0), Some(0)], "{}", running.said());
+        }
+    }
+    assert!(expected == readings(&data), "{} readings, not {}", readings(&data).len(), expected.len());
+    assert_eq!(one(&data, "select sum(diff) from readings_log"), expected.len().to_string());
+}
+
+fn readings(data: &Path) -> Vec<String> {
+    let mut rows = sql(data, "select * from readings");
+    rows.sort();
+    rows
+}
+
+/// Readings that a reader sees.
+fn published(data: &Path) -> usize {
+    let query = "select count(*) from readings";
+    let output = drivetrain().args(["sql", "--format", "csv", "--data"]).arg(data).arg(query).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().nth(1).map_or(0, |count| count.parse().unwrap())
 }
