@@ -164,7 +164,7 @@ fn the_unit_runs() {
     }
     let config = ("job.toml", text("configs/fleet.toml"));
     let alone = Process { arguments: arguments.clone(), environment: BTreeMap::new() };
-    Places::new(&[config.clone()]).run(&[alone]);
+    Places::new(std::slice::from_ref(&config)).run(&[alone]);
 
     // Several machines, with the variables that the comment at its head names.
     let variable = |name: &str| {

@@ -116,24 +116,14 @@ impl Control {
     }
 
     fn understand(&mut self) {
-        let mut rest = self.told.as_slice();
-        while let Some((tag, behind)) = rest.split_first() {
-            rest = behind;
-            match tag {
-                b'S' => self.stop.store(true, Ordering::Relaxed),
-                b'E' => self.fate.conclude(Ok(())),
-                b'F' => {
-                    let Some((text, behind)) = text(rest) else {
-                        rest = self.told.get(self.told.len() - rest.len() - 1..).unwrap_or_default();
-                        break;
-                    };
-                    rest = behind;
-                    self.failed(&text);
-                }
-                _ => {}
+        for said in parse(&mut self.told) {
+            match said {
+                Said::Lives => {}
+                Said::Stop => self.stop.store(true, Ordering::Relaxed),
+                Said::End => self.fate.conclude(Ok(())),
+                Said::Failed(text) => self.failed(&text),
             }
         }
-        self.told = rest.to_vec();
     }
 
     /// Says how it ended and waits until the other side has closed: before that it may not have read it.
@@ -170,9 +160,67 @@ impl Control {
     }
 }
 
+/// What stands on a control connection.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Lives,
+    Stop,
+    End,
+    Failed(String),
+}
+
+/// Takes what is complete out of the bytes that have come.
+fn parse(told: &mut Vec<u8>) -> Vec<Said> {
+    let (mut said, mut rest) = (Vec::new(), told.as_slice());
+    while let Some((tag, behind)) = rest.split_first() {
+        rest = match tag {
+            b'S' => {
+                said.push(Said::Stop);
+                behind
+            }
+            b'E' => {
+                said.push(Said::End);
+                behind
+            }
+            b'F' => {
+                let Some((text, behind)) = text(behind) else { break };
+                said.push(Said::Failed(text));
+                behind
+            }
+            _ => {
+                said.push(Said::Lives);
+                behind
+            }
+        };
+    }
+    *told = rest.to_vec();
+    said
+}
+
 /// A text behind its length, and what stands behind it.
 fn text(bytes: &[u8]) -> Option<(String, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<2>()?;
     let (text, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
     Some((String::from_utf8_lossy(text).into_owned(), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However the network cuts it.
+    #[test]
+    fn what_is_said_is_understood_in_any_pieces() {
+        let bytes = b"BSF\0\x03EBSBE";
+        let expected = [Said::Lives, Said::Stop, Said::Failed("EBS".into()), Said::Lives, Said::End];
+        for size in 1..=bytes.len() {
+            let (mut told, mut said) = (Vec::new(), Vec::new());
+            for piece in bytes.chunks(size) {
+                told.extend_from_slice(piece);
+                said.extend(parse(&mut told));
+            }
+            assert_eq!(said, expected, "pieces of {size}");
+            assert!(told.is_empty());
+        }
+    }
 }

@@ -168,3 +168,73 @@ fn read_line(stream: &mut TcpStream, going: impl Fn() -> bool) -> io::Result<Str
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn identity(process: usize) -> Identity {
+        let shape = Shape { process, hosts: vec!["a:1".into(), "b:1".into()], listen: None };
+        Identity { shape, workers: 2, config: "c0ffee".into() }
+    }
+
+    /// What the leader of run 7 makes of a caller, and what that one gets to read.
+    fn called(call: impl FnOnce(&mut TcpStream) + Send) -> (Result<Option<(Kind, usize)>, ClusterError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut here, _) = listener.accept().unwrap();
+        call(&mut caller);
+        let answer = identity(0).answer(&mut here, 7);
+        drop(here);
+        let mut text = String::new();
+        drop(caller.read_to_string(&mut text));
+        (answer, text)
+    }
+
+    #[test]
+    fn members_are_greeted_and_what_follows_is_left_alone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut here, _) = listener.accept().unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| identity(1).call(&mut caller, Kind::Control, 0, || true).unwrap());
+            assert_eq!(identity(0).answer(&mut here, 7).unwrap(), Some((Kind::Control, 1)));
+            here.write_all(b"more").unwrap();
+            assert!(matches!(thread.join().unwrap(), Answer::Welcome { run: 7 }));
+        });
+        drop(here);
+        let mut rest = String::new();
+        caller.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "more");
+    }
+
+    #[test]
+    fn strangers_and_leftovers_are_sent_away() {
+        let line = |kind: &str, process: usize, run: u64| {
+            format!("{MAGIC} {kind} {process} 2 2 {} c0ffee {run}\n", env!("CARGO_PKG_VERSION"))
+        };
+        for (said, answer) in [
+            ("GET / HTTP/1.1\r\n\r\n".to_string(), ""),
+            ("\u{0}".repeat(5000), ""),
+            (String::new(), ""),
+            (line("link", 1, 6), "later"),
+            (line("data", 1, 0), "later"),
+            (line("gossip", 1, 7), ""),
+        ] {
+            let (came, text) = called(|caller| drop(caller.write_all(said.as_bytes())));
+            assert!(matches!(came, Ok(None)), "{said:?}: {came:?}");
+            assert!(if answer.is_empty() { text.is_empty() } else { text.starts_with(answer) }, "{said:?}: {text:?}");
+        }
+        for (said, ours, theirs) in [
+            (line("control", 1, 0).replace("c0ffee", "beef"), "(beef, not c0ffee)", "(c0ffee, not beef)"),
+            (line("control", 1, 0).replace("cluster 1", "cluster 2"), "(2, not 1)", "(1, not 2)"),
+            (line("control", 2, 0), "give each its own --process", "give each its own --process"),
+            (line("control", 0, 0), "give each its own --process", "give each its own --process"),
+        ] {
+            let (came, text) = called(|caller| caller.write_all(said.as_bytes()).unwrap());
+            let error = came.unwrap_err().to_string();
+            assert!(error.contains(ours) && text.starts_with("refused ") && text.contains(theirs), "{error}; {text}");
+        }
+    }
+}
