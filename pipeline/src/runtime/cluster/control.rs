@@ -84,13 +84,14 @@ impl Control {
             if self.leads && !asked && self.stop.load(Ordering::Relaxed) {
                 asked = self.stream.write_all(b"S").is_ok();
             }
+            let came = self.read();
             // A process that was itself stopped, or its machine, has heard nothing meanwhile: that is nobody's silence.
             let pause = turn.elapsed();
             turn = Instant::now();
             if pause > BEAT {
                 heard += pause;
             }
-            match self.read() {
+            match came {
                 Some(true) => heard = Instant::now(),
                 Some(false) if heard.elapsed() > SILENCE => self.silent(),
                 Some(false) => {}

@@ -49,8 +49,8 @@ use thiserror::Error;
 
 /// How often a process says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
-/// A process that was not heard for that long is taken for dead.
-const SILENCE: Duration = Duration::from_secs(5);
+/// A process that was not heard for that long is taken for dead. With what ending takes, less than 10 s.
+const SILENCE: Duration = Duration::from_secs(6);
 /// How long a process waits for the others at the start. Longer than what supervisors wait between two attempts.
 const PATIENCE: Duration = Duration::from_mins(6);
 
