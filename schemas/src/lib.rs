@@ -2,6 +2,7 @@
 //! Depends on no other crate of the workspace, on no dataflow and on no broker.
 
 pub mod arrow;
+pub mod bytes;
 pub mod catalogue;
 pub mod control;
 pub mod decode;

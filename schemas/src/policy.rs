@@ -146,12 +146,19 @@ impl Decimal {
 
 impl Serialize for Decimal {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(crate::fixed::to_f64(i128::from(self.0), Decimal::DECIMALS))
+        // Between processes as the integer that it is; JSON and TOML have the number.
+        match serializer.is_human_readable() {
+            true => serializer.serialize_f64(crate::fixed::to_f64(i128::from(self.0), Decimal::DECIMALS)),
+            false => serializer.serialize_i64(self.0),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return i64::deserialize(deserializer).map(Decimal);
+        }
         // The shortest text of a double is the number as it was written, up to 15 digits.
         let text = match crate::mapping::Number::deserialize(deserializer)? {
             crate::mapping::Number::Int(v) => v.to_string(),

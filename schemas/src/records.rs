@@ -35,14 +35,14 @@ pub enum Change<'a> {
     Add(i64),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 enum Tail {
     Put,
     Gone,
     Add(i64),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Entry {
     start: usize,
     key: u32,
@@ -50,10 +50,12 @@ struct Entry {
     tail: Tail,
 }
 
-/// Records in the order in which they were added; a key may come again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Records in the order in which they were added; a key may come again. Serialized, they go to another process of the
+/// same version; a file has a form of its own.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Records {
     kind: RecordKind,
+    #[serde(with = "crate::bytes")]
     bytes: Vec<u8>,
     entries: Vec<Entry>,
 }
@@ -101,6 +103,29 @@ impl Records {
         write(&mut self.bytes);
         let key = (self.bytes.len() - start) as u32;
         self.entries.push(Entry { start, key, value: 0, tail: Tail::Add(diff) });
+    }
+
+    /// Adds all records of `other`, which is of the same kind, behind these.
+    pub fn append(&mut self, other: &Records) {
+        debug_assert_eq!(self.kind, other.kind);
+        let moved = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.entries.extend(other.entries.iter().map(|e| Entry { start: e.start + moved, ..*e }));
+    }
+
+    /// The same records in pieces of about `bytes` each, in their order; at least one piece.
+    pub fn pieces(&self, bytes: usize) -> Vec<Records> {
+        let mut pieces = vec![Records { kind: self.kind, bytes: Vec::new(), entries: Vec::new() }];
+        for e in &self.entries {
+            if pieces.last().is_some_and(|piece| !piece.is_empty() && piece.bytes.len() >= bytes) {
+                pieces.push(Records { kind: self.kind, bytes: Vec::new(), entries: Vec::new() });
+            }
+            let Some(piece) = pieces.last_mut() else { continue };
+            let start = piece.bytes.len();
+            piece.bytes.extend_from_slice(&self.bytes[e.start..e.start + e.key as usize + e.value as usize]);
+            piece.entries.push(Entry { start, ..*e });
+        }
+        pieces
     }
 
     pub fn len(&self) -> usize {
@@ -157,6 +182,14 @@ mod tests {
                 Record { key: b, change: Change::Put(b"") }
             ]
         );
+        for bytes in [0, 1, 100] {
+            let pieces = records.pieces(bytes);
+            assert_eq!(pieces.len(), if bytes == 100 { 1 } else { 3 });
+            let mut again = Records::keyed();
+            pieces.iter().for_each(|piece| again.append(piece));
+            assert!(again.iter().eq(records.iter()), "{bytes}");
+        }
+        assert_eq!(Records::sum().pieces(1), [Records::sum()]);
         let mut rows = Records::sum();
         rows.add(-2, |out| out.extend_from_slice(b"row"));
         assert_eq!(rows.iter().next(), Some(Record { key: b"row", change: Change::Add(-2) }));

@@ -9,6 +9,7 @@
 //! so that rows can be compared, consolidated and hashed by their bytes; their order is a total one and no more.
 //! [`Row::sort_key`] has the order of the cells.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
@@ -100,9 +101,22 @@ const TEXT: u8 = 6;
 const BINARY: u8 = 7;
 const JSON: u8 = 8;
 
-/// The cells of a row, in the order of the table's columns (without `epoch` and `diff`).
+/// The cells of a row, in the order of the table's columns (without `epoch` and `diff`). Serialized, it goes to another
+/// process of the same version.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row(Box<[u8]>);
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        crate::bytes::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Row(crate::bytes::deserialize(deserializer)?.into_boxed_slice()))
+    }
+}
 
 impl Row {
     pub fn new(cells: &[Cell<'_>]) -> Self {

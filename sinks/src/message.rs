@@ -86,7 +86,7 @@ pub enum Message {
 
 /// Results of one epoch from one worker. The same row may come from two workers with opposite `diff`: the committer
 /// consolidates.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Output {
     /// Changes of a table (any but `readings`, `rejects`, `late` and `intake`): `diff` +1 becomes, -1 ceases to be true.
     Rows { table: TableId, rows: Vec<(Row, i64)> },

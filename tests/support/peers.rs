@@ -1,4 +1,4 @@
-//! Tools of others (Python with duckdb, pyarrow, confluent-kafka), as scripts beside this file.
+//! Tools of others (Python with duckdb, pyarrow, confluent-kafka, pyyaml), as scripts beside this file.
 
 use super::{TABLES, drivetrain, repository, run};
 use serde_json::Value;
@@ -17,7 +17,7 @@ pub fn script<A: AsRef<OsStr>>(name: &str, arguments: &[A]) -> Option<Value> {
     let said = String::from_utf8_lossy(&output.stderr);
     let required = std::env::var("DRIVETRAIN_REQUIRE_KAFKA").is_ok_and(|v| v == "1");
     if !output.status.success() && !required && said.contains("ModuleNotFoundError") {
-        eprintln!("\n!!! SKIPPED, AND SO NOT SHOWN TO WORK: {python} lacks duckdb, pyarrow or confluent_kafka\n");
+        eprintln!("\n!!! SKIPPED, AND SO NOT SHOWN TO WORK: {python} lacks what {name} needs: {said}\n");
         return None;
     }
     assert!(output.status.success(), "{name}: {said}");

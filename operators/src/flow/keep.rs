@@ -44,6 +44,11 @@ impl Restored {
         Self { parts, problem: None }
     }
 
+    /// All of it, by operator: for a worker in another process.
+    pub fn into_parts(self) -> BTreeMap<String, Records> {
+        self.parts
+    }
+
     /// The records of an operator; each is asked for once.
     pub fn take(&mut self, operator: &str) -> Option<Records> {
         self.parts.remove(operator)

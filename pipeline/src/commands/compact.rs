@@ -44,7 +44,7 @@ pub struct CompactArgs {
 pub fn compact(args: CompactArgs) -> Result<(), Failure> {
     let config = args.config.as_deref().map(load).transpose()?;
     let data = match (&config, args.data) {
-        (Some(config), data) => data_directory(data, config)?,
+        (Some(config), data) => data_directory(data, config, &None)?,
         (None, Some(data)) => data,
         (None, None) => {
             return Err(Failure::usage("which directory? Give --data DIR, or --config with `data` in [job]"));

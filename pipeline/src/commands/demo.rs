@@ -77,6 +77,7 @@ fn job(args: &DemoArgs, brokers: &str, stop: Arc<AtomicBool>) -> Result<JobRepor
         config_path,
         data: args.data.clone(),
         workers: None,
+        cluster: None,
         fresh: true,
         at: None,
         stop,

@@ -1,6 +1,7 @@
 //! The commands that run a job.
 
 pub mod check;
+mod cluster;
 pub mod compact;
 pub mod demo;
 pub mod replay;
@@ -9,6 +10,7 @@ pub mod run;
 use crate::cli::Failure;
 use crate::config::{Config, ConfigError};
 use crate::runtime::JobReport;
+use crate::runtime::cluster::Shape;
 use drivetrain_schemas::control::BAD_DOCUMENT;
 use drivetrain_schemas::reading::{IntakeCounts, Origin};
 use std::collections::BTreeMap;
@@ -19,9 +21,12 @@ use std::sync::atomic::AtomicBool;
 /// Sets a flag on SIGTERM and SIGINT; a second signal ends the process at once.
 pub(crate) fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
+    // Others set `stop`, too (another process of the cluster): then the first signal is not the second.
+    let signalled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         // In this order: the first signal finds the flag unset and sets it, the second finds it set.
-        let registered = signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+        let registered = signal_hook::flag::register_conditional_shutdown(signal, 130, signalled.clone())
+            .and_then(|_| signal_hook::flag::register(signal, signalled.clone()))
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()));
         registered.map_err(|e| Failure::job(format!("signals can't be handled: {e}")))?;
     }
@@ -33,8 +38,11 @@ pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
     crate::config::load(path).map_err(|e: ConfigError| Failure::usage(e))
 }
 
-/// The data directory: the command line's, else the configuration's.
-pub(crate) fn data_directory(argument: Option<PathBuf>, config: &Config) -> Result<PathBuf, Failure> {
+/// The data directory: the command line's, else the configuration's. A process that only computes needs none.
+fn data_directory(argument: Option<PathBuf>, config: &Config, cluster: &Option<Shape>) -> Result<PathBuf, Failure> {
+    if cluster::is_follower(cluster) {
+        return Ok(PathBuf::new());
+    }
     argument
         .or_else(|| config.job.data.clone())
         .ok_or_else(|| Failure::usage("where to? Give --data DIR, or set `data` in the configuration's [job] section"))

@@ -1,8 +1,9 @@
 //! `drivetrain replay`: files through the whole graph, in order, without a broker.
 
+use super::cluster::{ClusterArgs, is_follower};
 use super::{data_directory, load, print_summary, stop_on_signals};
 use crate::cli::Failure;
-use crate::runtime::{JobOptions, Mode, run_job};
+use crate::runtime::{JobOptions, Mode, follow_job, run_job};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -15,9 +16,11 @@ pub struct ReplayArgs {
     /// The data directory: history, live values and progress go there.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Worker threads; results do not depend on it.
+    /// Worker threads (of each process); results do not depend on it.
     #[arg(long)]
     workers: Option<usize>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// Start over: deletes what an earlier run left in the data directory, and says what.
     #[arg(long)]
     fresh: bool,
@@ -34,18 +37,23 @@ pub struct ReplayArgs {
 
 pub fn replay(args: ReplayArgs) -> Result<(), Failure> {
     let config = load(&args.config)?;
-    let data = data_directory(args.data, &config)?;
+    let cluster = args.cluster.shape()?;
+    let data = data_directory(args.data, &config, &cluster)?;
     let options = JobOptions {
         mode: Mode::Replay { inputs: args.inputs, bindings: args.bindings },
         config,
         config_path: args.config,
         data,
         workers: args.workers,
+        cluster,
         fresh: args.fresh,
         at: args.at,
         stop: stop_on_signals()?,
         progress: true,
     };
+    if is_follower(&options.cluster) {
+        return Ok(follow_job(options)?);
+    }
     let began = Instant::now();
     let report = run_job(options)?;
     print_summary(&report);

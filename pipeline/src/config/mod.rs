@@ -48,7 +48,7 @@ pub struct JobConfig {
     pub name: String,
     /// Directory of the history and of everything else on disk; `--data` overrides it.
     pub data: Option<PathBuf>,
-    /// Worker threads; default 1, `--workers` overrides it. Results do not depend on it.
+    /// Worker threads of each process; default 1, `--workers` overrides it. Results do not depend on it.
     pub workers: Option<usize>,
 }
 

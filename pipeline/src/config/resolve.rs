@@ -149,6 +149,18 @@ fn reference(config: &Config, path: &Path) -> Vec<(ControlKind, Vec<PathBuf>, Op
     entries.into_iter().filter_map(resolve).collect()
 }
 
+impl Config {
+    /// XXH3-64 of what must be the same in all processes of a job: everything but where data is read and written, which
+    /// is the leader's alone (its secrets, too), and the number of workers, which is compared by itself. `at`:
+    /// `replay --at`.
+    pub fn shared_hash(&self, at: Option<&str>) -> String {
+        let job = super::JobConfig { workers: None, data: None, name: self.job.name.clone() };
+        let shared = Config { job, kafka: Default::default(), ..self.clone() };
+        let text = toml::to_string(&shared).unwrap_or_default() + at.unwrap_or_default();
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+    }
+}
+
 /// XXH3-64 of the sections on which results depend (not workers, paths, brokers or epochs).
 fn hash(config: &Config) -> String {
     // Nothing that `compact` does changes a result.

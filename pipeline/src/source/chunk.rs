@@ -3,10 +3,12 @@
 //! A chunk owns its bytes (or shares a block with the chunks beside it), can be sent to another thread, and can be cut
 //! at any record without copying, which alignment and recorded bindings need.
 
+use super::copied::Copied;
 use super::kafka::MessageBatch;
 use arrow::record_batch::RecordBatch;
 use drivetrain_schemas::decode::{Body, CsvHeader, Record};
 use drivetrain_schemas::reading::Origin;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub enum ChunkData {
     Columns { batch: RecordBatch, first_row: i64 },
     /// Messages in librdkafka's own memory; delimited text where a header is given, else JSON.
     Kafka { messages: MessageBatch, header: Option<Arc<CsvHeader>> },
+    /// The same, copied: as another process has them.
+    Copied { messages: Copied, header: Option<Arc<CsvHeader>> },
 }
 
 /// A range of the records of a shared block of text.
@@ -51,7 +55,7 @@ pub(crate) struct LineBlock {
 }
 
 /// One record: its bytes without the line end, and the number of its first line, from 1.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Span {
     pub(crate) start: u32,
     pub(crate) len: u32,
@@ -71,7 +75,7 @@ impl Lines {
         Self { block: Arc::new(block), range }
     }
 
-    fn spans(&self) -> &[Span] {
+    pub(crate) fn spans(&self) -> &[Span] {
         self.block.spans.get(self.range.clone()).unwrap_or_default()
     }
 
@@ -90,6 +94,7 @@ impl Chunk {
             ChunkData::Lines(lines) | ChunkData::Csv { lines, .. } => lines.range.len(),
             ChunkData::Columns { batch, .. } => batch.num_rows(),
             ChunkData::Kafka { messages, .. } => messages.len(),
+            ChunkData::Copied { messages, .. } => messages.len(),
         }
     }
 
@@ -103,18 +108,23 @@ impl Chunk {
             ChunkData::Lines(lines) | ChunkData::Csv { lines, .. } => lines.spans().get(i).map(|s| s.line),
             ChunkData::Columns { batch, first_row } => (i < batch.num_rows()).then_some(first_row + i as i64),
             ChunkData::Kafka { messages, .. } => messages.position(i),
+            ChunkData::Copied { messages, .. } => messages.position(i),
         }
     }
 
     /// The binding that says that this chunk has been handed out: last offset + 1, or the last line or row.
     pub fn end(&self) -> Option<i64> {
         let last = self.position(self.len().checked_sub(1)?)?;
-        Some(if matches!(self.data, ChunkData::Kafka { .. }) { last + 1 } else { last })
+        Some(if self.is_of_kafka() { last + 1 } else { last })
+    }
+
+    fn is_of_kafka(&self) -> bool {
+        matches!(self.data, ChunkData::Kafka { .. } | ChunkData::Copied { .. })
     }
 
     /// How many records, from the first, lie before the binding `end`.
     pub(crate) fn records_until(&self, end: i64) -> usize {
-        let end = if matches!(self.data, ChunkData::Kafka { .. }) { end } else { end.saturating_add(1) };
+        let end = if self.is_of_kafka() { end } else { end.saturating_add(1) };
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = (low + high) / 2;
@@ -149,6 +159,7 @@ impl Chunk {
                 }
             }
             ChunkData::Kafka { messages, header } => messages.visit(range, origin, header.as_ref(), f),
+            ChunkData::Copied { messages, header } => messages.visit(range, origin, header.as_ref(), f),
         }
     }
 
@@ -166,6 +177,9 @@ impl Chunk {
             }
             ChunkData::Kafka { messages, header } => {
                 ChunkData::Kafka { messages: messages.split_off(n), header: header.clone() }
+            }
+            ChunkData::Copied { messages, header } => {
+                ChunkData::Copied { messages: messages.split_off(n), header: header.clone() }
             }
         };
         Chunk { source: self.source, partition: self.partition.clone(), origin: self.origin.clone(), data }

@@ -16,6 +16,7 @@ mod bindings;
 mod chunk;
 mod config;
 mod control;
+mod copied;
 mod error;
 mod feed;
 pub mod files;
@@ -23,6 +24,7 @@ mod head;
 pub mod kafka;
 mod lanes;
 mod outlet;
+mod remote;
 mod run;
 mod ticker;
 
@@ -36,6 +38,7 @@ pub use feed::Progress;
 pub use head::head;
 pub use kafka::{KafkaSettings, StartAt};
 pub use outlet::{Outlet, ToWorker};
+pub use remote::RemoteChunk;
 pub use run::{Input, Job, Resume, SourceSummary, start};
 pub use ticker::{EpochConfig, EpochSettings, Mode, Pending};
 

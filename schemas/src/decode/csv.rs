@@ -6,7 +6,7 @@
 use super::frame::{Frame, Kind, Slot};
 
 /// The names of the columns of delimited text, and how its lines are cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CsvHeader {
     pub names: Vec<String>,
     pub delimiter: u8,

@@ -51,7 +51,7 @@ pub const CHECKPOINTS: &str = "checkpoints";
 const QUEUE: usize = 2;
 
 /// What one operator of one worker has changed since the last checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     pub operator: String,
     pub worker: usize,

@@ -128,10 +128,11 @@ fn quality(said: &Said) -> Row {
     for name in ["received", "invalid", "duplicates", "late"] {
         cells[table.column(name).unwrap()] = Cell::Int(said.2);
     }
-    cells[0] = Cell::from(format!("v{}", said.0).as_str());
+    let vehicle = format!("v{}", said.0);
+    cells[0] = Cell::from(vehicle.as_str());
     cells[1] = Cell::from("speed");
     cells[2] = Cell::Time(T0 + said.1 * DAY);
-    cells.into_iter().collect()
+    Row::new(&cells.into_iter().collect::<Vec<_>>())
 }
 
 fn read(path: &Path) -> Vec<Said> {

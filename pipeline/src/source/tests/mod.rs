@@ -3,6 +3,7 @@
 mod control;
 mod files;
 mod kafka;
+mod remote;
 mod run;
 
 use super::*;
