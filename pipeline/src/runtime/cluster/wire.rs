@@ -134,7 +134,7 @@ impl<R: Read> FrameReader<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use drivetrain_schemas::row::Cell;
+    use drivetrain_schemas::row::{Cell, Row};
     use drivetrain_schemas::table::TableId;
 
     /// Floats are compared bit for bit.
@@ -143,17 +143,17 @@ mod tests {
         let mut records = Records::keyed();
         records.put(b"v1", |out| out.extend_from_slice(&[0, 255]));
         records.remove(b"v2");
-        let row = vec![
+        let row = Row::new(&[
             Cell::Null,
-            Cell::Text("a".into()),
+            Cell::Text("a"),
             Cell::Int(i64::MIN),
             Cell::Time(-1),
             Cell::float(-0.0),
             Cell::float(0.1 + 0.2),
             Cell::Bool(true),
-            Cell::Binary(vec![0, 200]),
-            Cell::Json("{}".into()),
-        ];
+            Cell::Binary(&[0, 200]),
+            Cell::Json("{}"),
+        ]);
         let part = Part { operator: "sequence".into(), worker: 3, records };
         let messages = [
             ToLeader::Output { epoch: 7, output: Output::Rows { table: TableId::Trips, rows: vec![(row, -1)] } },
