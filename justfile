@@ -18,3 +18,8 @@ lint:
 # The simulated fleet through the whole graph, for half a minute.
 demo:
     cargo run --release -- demo --for 30s
+
+# drivetrain against Flink and Kafka Streams on the same job: table, JSON, chart (Java, Maven, confluent-kafka for Python).
+compare *ARGS:
+    cargo build --release
+    python3 benches/compare --drivetrain "${CARGO_TARGET_DIR:-target}/release/drivetrain" {{ARGS}}

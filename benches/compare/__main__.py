@@ -22,6 +22,7 @@ import tempfile
 import report
 import results
 from broker import VERSION, Broker
+from measure import await_quiet
 from systems import SYSTEMS, Context, Failed, build, drain_binary
 
 TOPIC = "telemetry"
@@ -37,6 +38,7 @@ def arguments():
     parser.add_argument("--workers", type=int, default=2, help="of drivetrain; the peers have two threads")
     parser.add_argument("--checkpoint-ms", type=int, default=10_000, help="Flink's checkpoint interval, and so its commits'")
     parser.add_argument("--commit-ms", type=int, default=1_000, help="Kafka Streams' commit interval")
+    parser.add_argument("--wait", type=int, default=60, help="for a quiet machine before each run, at most so many seconds")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="which, and in which order")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("compare-results"))
     parser.add_argument("--scratch", type=pathlib.Path, help="kept, with all logs; default: a temporary directory")
@@ -60,11 +62,12 @@ def load(args, broker):
     simulator.wait()
 
 
-def one_round(context, systems, number):
+def one_round(context, systems, number, wait):
     """{system: Run}; what was disturbed, or failed once, is run again."""
     runs = {}
     for system in systems:
         for attempt in range(TRIES):
+            await_quiet(wait)
             try:
                 run = SYSTEMS[system](context, f"{system}-{number}-{attempt}-")
             except Failed as problem:
@@ -72,7 +75,7 @@ def one_round(context, systems, number):
             context.broker.delete_all_but(TOPIC)
             rate = context.records / run.seconds
             print(f"round {number} {report.NAMES[system]}: {rate:,.0f}/s, {context.records / run.cpu:,.0f} per CPU-second, "
-                  f"{run.seconds:.2f} s, broker {run.broker_cpu:.1f} CPU-s, load {os.getloadavg()[0]:.1f}"
+                  f"{run.seconds:.2f} s, broker {run.broker_cpu:.1f} CPU-s, others {run.others_cpu:.1f} CPU-s"
                   + (" (disturbed: again)" if run.disturbed else ""), flush=True)
             if not run.disturbed:
                 runs[system] = run
@@ -110,7 +113,7 @@ def main():
         systems = args.systems.split(",")
         runs, wrong = {system: [] for system in systems}, []
         for number in range(1, args.rounds + 1):
-            done = one_round(context, systems, number)
+            done = one_round(context, systems, number, args.wait)
             wrong += results.disagreements({name: run for name, run in done.items() if name != "drain"})
             for name, run in done.items():
                 runs[name].append(run)

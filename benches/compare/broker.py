@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -80,8 +80,19 @@ class Broker:
     def create(self, *names, partitions=4):
         """Topics that lose nothing to retention: the readings' times are not today's."""
         topics = [NewTopic(name, partitions, 1, config={"retention.ms": "-1"}) for name in names]
-        for future in self.admin.create_topics(topics).values():
-            future.result(30)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                for future in self.admin.create_topics(topics).values():
+                    future.result(30)
+                return
+            except KafkaException as problem:
+                # A broker that a loaded machine has starved is fenced for a moment.
+                if problem.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                    return
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
     def delete_all_but(self, kept):
         """What a run has written, so that the disk does not fill."""

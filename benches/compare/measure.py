@@ -19,6 +19,25 @@ def read(pid):
     return fields[0], sum(map(int, fields[11:15])) / TICK
 
 
+def busy():
+    """CPU seconds that the whole machine has been busy for."""
+    with open("/proc/stat") as stat:
+        user, nice, system, _idle, _wait, irq, soft, *_ = map(int, stat.readline().split()[1:])
+    return (user + nice + system + irq + soft) / TICK
+
+
+def await_quiet(patience, share=0.15):
+    """Waits until others take less than this share of one core for two seconds; False when the patience ends before."""
+    deadline, quiet = time.monotonic() + patience, 0
+    while time.monotonic() < deadline:
+        before = busy()
+        time.sleep(0.5)
+        quiet = quiet + 1 if busy() - before < 0.5 * share else 0
+        if quiet == 4:
+            return True
+    return False
+
+
 def peak_memory(pid):
     """VmHWM in bytes, 0 when the process is gone."""
     try:
@@ -38,7 +57,7 @@ class Watch:
 
     def __init__(self, pid, broker):
         self.pid, self.broker = pid, broker
-        self.times, self.cpu, self.broker_cpu = [], [], []
+        self.times, self.cpu, self.broker_cpu, self.busy = [], [], [], []
         self.peak, self.disturbed = 0, False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -54,6 +73,7 @@ class Watch:
             self.times.append(now)
             self.cpu.append(process[1])
             self.broker_cpu.append(broker[1] if broker else 0)
+            self.busy.append(busy())
             self.peak = max(self.peak, peak_memory(self.pid))
             last = now
 
@@ -62,8 +82,9 @@ class Watch:
         self._thread.join()
 
     def spent(self, begin, end):
-        """CPU seconds (the process's, the broker's) between two wall times."""
-        return tuple(at(self.times, values, end) - at(self.times, values, begin) for values in (self.cpu, self.broker_cpu))
+        """CPU seconds (the process's, the broker's, everybody's) between two wall times."""
+        series = (self.cpu, self.broker_cpu, self.busy)
+        return tuple(at(self.times, values, end) - at(self.times, values, begin) for values in series)
 
 
 def at(times, values, when):

@@ -17,6 +17,7 @@ def summary(runs, records):
         "cpu_s": lambda run: run.cpu,
         "cpu_s_from_start": lambda run: run.cpu_total,
         "broker_cpu_s": lambda run: run.broker_cpu,
+        "others_cpu_s": lambda run: run.others_cpu,
         "peak_bytes": lambda run: run.peak,
     }
     spread = lambda values: {"median": statistics.median(values), "min": min(values), "max": max(values)}
@@ -36,7 +37,7 @@ def ratios(summed, measure):
 
 
 def table(summed):
-    head = ["", "records/s", "min-max", "× peer", "of drain", "records/CPU-s", "× peer", "of drain", "s from start", "peak MB", "written"]
+    head = ["", "records/s", "min-max", "× peer", "of drain", "records/CPU-s", "× peer", "of drain", "s from start", "others' CPU-s", "peak MB", "written"]
     rate, cpu = ratios(summed, "records_per_s"), ratios(summed, "records_per_cpu_s")
     rows = []
     for system, m in summed.items():
@@ -46,7 +47,8 @@ def table(summed):
         spread = f"{r['min'] / 1e6:.2f}-{r['max'] / 1e6:.2f}M"
         written = ", ".join(f"{n:,} {kind}" for kind, n in m["written"].items() if system != "drain")
         rows.append([NAMES[system], million(r["median"]), spread, *of(rate[system]), million(c["median"]), *of(cpu[system]),
-                     f"{m['seconds_from_start']['median']:.1f}", f"{m['peak_bytes']['median'] / 1e6:.0f}", written])
+                     f"{m['seconds_from_start']['median']:.1f}", f"{m['others_cpu_s']['median']:.1f}",
+                     f"{m['peak_bytes']['median'] / 1e6:.0f}", written])
     line = lambda cells: "| " + " | ".join(cells) + " |"
     return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)])
 

@@ -30,6 +30,7 @@ class Run:
     cpu: float  # CPU seconds from first to done
     cpu_total: float  # from the start on
     broker_cpu: float  # the broker's, from first to done
+    others_cpu: float  # everybody else's, meanwhile: what a shared machine took away
     peak: int  # bytes resident
     disturbed: bool
     written: dict  # records, by kind of output
@@ -78,10 +79,11 @@ def start(context, name, command, **options):
 
 
 def finish(watch, started, first, done, **outputs):
-    cpu, broker_cpu = watch.spent(first, done)
-    total, _ = watch.spent(started, done)
+    cpu, broker_cpu, all_cpu = watch.spent(first, done)
+    total, *_ = watch.spent(started, done)
+    others = max(0, all_cpu - cpu - broker_cpu)
     outputs = {"written": {}, "scores": {}, "windows": {}} | outputs
-    return Run(started, first, done, cpu, total, broker_cpu, watch.peak, watch.disturbed, **outputs)
+    return Run(started, first, done, cpu, total, broker_cpu, others, watch.peak, watch.disturbed, **outputs)
 
 
 def drain(context, name):

@@ -7,6 +7,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const BATCH: usize = 4_096;
+/// The call returns with fewer messages after this long.
+const WAIT_MS: i32 = 5;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn seconds() -> f64 {
@@ -44,7 +46,7 @@ pub fn drain(brokers: &str, topic: &str) -> Result<(), String> {
     unsafe {
         let queue = c::rd_kafka_queue_get_consumer(consumer.client().native_ptr());
         while records < expected {
-            let count = c::rd_kafka_consume_batch_queue(queue, 1_000, messages.as_mut_ptr(), BATCH);
+            let count = c::rd_kafka_consume_batch_queue(queue, WAIT_MS, messages.as_mut_ptr(), BATCH);
             if count > 0 && first == 0.0 {
                 first = seconds();
             }
