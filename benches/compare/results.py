@@ -2,8 +2,6 @@
 
 import math
 
-OPEN_AT_THE_END = "windows that no later reading closes are written by Flink alone, whose input has an end"
-
 
 def disagreements(runs):
     """What differs between one round's runs ({system: Run}, without the drain), as sentences; none: all is equal.

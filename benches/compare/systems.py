@@ -17,7 +17,7 @@ from broker import CACHE, HERE
 from measure import Watch
 
 PATIENCE = 900
-# G1 was slower on two cores.
+# The collector for throughput; enough heap for it to be seldom needed.
 JVM = ["-Xms2g", "-Xmx2g", "-XX:+UseParallelGC"]
 OPEN = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("util", "lang", "time")]
 
