@@ -211,7 +211,7 @@ impl Steps {
             self.history.add(history)?;
             self.state.pass(&ticket);
             if ticket.checkpoint {
-                parts.push(self.state.capture());
+                parts.push(self.state.capture().into());
                 self.checkpoints.write(ticket.epoch, parts)?;
             }
             if self.repeat.is_some() {
