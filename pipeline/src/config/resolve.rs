@@ -171,6 +171,7 @@ fn hash(config: &Config) -> String {
         epoch: Default::default(),
         history: HistoryConfig {
             as_of: kept.as_of,
+            bindings: kept.bindings,
             grace: kept.grace,
             retention: kept.retention,
             ..config.history.clone()

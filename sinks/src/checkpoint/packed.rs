@@ -12,6 +12,7 @@ use super::merge::Source;
 use super::{CheckpointError, Part};
 use crate::files::{At, FileError};
 use drivetrain_schemas::records::{Record, RecordKind};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
 use zstd::bulk::{Compressor, Decompressor};
@@ -21,8 +22,8 @@ const BLOCK: usize = 1 << 16;
 /// Faster than level 1: it is read once.
 const LEVEL: i32 = -1;
 
-/// See the module.
-#[derive(Debug)]
+/// See the module. Serialized, it goes to another process of the same version.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct PackedPart {
     pub(super) operator: String,
     pub(super) worker: usize,
@@ -30,8 +31,9 @@ pub struct PackedPart {
     blocks: Vec<Block>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Block {
+    #[serde(with = "drivetrain_schemas::bytes")]
     stored: Vec<u8>,
     /// Bytes before compression; as many as are stored when it was not compressed.
     plain: usize,

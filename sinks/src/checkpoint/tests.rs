@@ -146,7 +146,7 @@ fn epochs_ascend() {
     assert!(matches!(writer.write(5, Vec::<Part>::new()), Err(CheckpointError::Order { epoch: 5, last: 5 })));
     let base = writer.drain().unwrap().pop().unwrap();
     let mut writer = Checkpointer::start(dir.path(), 2, Some(base)).unwrap();
-    assert!(matches!(writer.write(4, Vec::new()), Err(CheckpointError::Order { epoch: 4, last: 5 })));
+    assert!(matches!(writer.write(4, Vec::<Part>::new()), Err(CheckpointError::Order { epoch: 4, last: 5 })));
     assert_eq!(writer.written().unwrap(), []);
 }
 

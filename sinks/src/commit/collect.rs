@@ -53,7 +53,7 @@ impl Collector {
                 }
             }
             Message::Output { epoch, output } => self.pending(epoch, "output")?.outputs.push(output),
-            Message::Part { epoch, part } => self.pending(epoch, "a part")?.parts.push(part.into()),
+            Message::Part { epoch, part } => self.pending(epoch, "a part")?.parts.push(part),
             Message::Frontier { worker, epoch } => match self.frontiers.get_mut(worker) {
                 Some(frontier) => *frontier = epoch.max(*frontier),
                 None => {

@@ -88,7 +88,8 @@ impl Steps {
         }
         let (catalogue, history) = (config.catalogue.clone(), config.history.clone());
         let history = HistoryWriter::start(data, config.generation, catalogue, history, published)?;
-        let manifest = ManifestWriter::open(data, config.generation)?;
+        let manifest =
+            ManifestWriter::open(data, config.generation, config.history.bindings.0.max(config.history.as_of.0))?;
         let checkpoints = Checkpoints::start(data, config.generation, checkpoint)?;
         committed.store(after, Ordering::Release);
         let summary = Summary { committed_epoch: record.committed_epoch, topics: record.topics, ..Summary::default() };

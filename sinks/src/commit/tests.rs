@@ -4,7 +4,7 @@
 use super::epoch::consolidate_rows;
 use super::*;
 use crate::live::{LocalOutlet, read_dead_letters, read_latest};
-use crate::manifest::{epoch_at, manifest, wall_times};
+use crate::manifest::{epoch_at, manifest, wall_of};
 use crate::message::{Output, Ticket};
 use crate::progress::data::Held;
 use crate::progress::local;
@@ -236,7 +236,7 @@ fn the_progress_log_tells_it_all() {
         let bytes = std::fs::read(dir.path().join(&file.path)).unwrap();
         assert_eq!(file.checksum, format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&bytes)));
     }
-    assert_eq!(wall_times(dir.path()).unwrap()[&2], WALL + 8_000_000);
+    assert_eq!(wall_of(dir.path(), Some(2)).unwrap(), Some(WALL + 8_000_000));
     assert_eq!(epoch_at(dir.path(), WALL + 7_999_999).unwrap(), Some(1));
     assert_eq!(epoch_at(dir.path(), WALL - 1).unwrap(), None);
     let data = DataDir::lock(dir.path(), "job", WALL, Held::Refuse).unwrap();
