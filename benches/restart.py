@@ -28,7 +28,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
 
 brokers, drivetrain = sys.argv[1:3]
 sizes = [int(n) for n in sys.argv[3:]] or [10_000, 100_000, 1_000_000]
@@ -96,8 +96,13 @@ class Job:
         ids = consumer.list_topics(self.topic, timeout=30).topics[self.topic].partitions
         places = [TopicPartition(self.topic, p) for p in ids]
         ends = {p.partition: consumer.get_watermark_offsets(p, timeout=30)[1] for p in places}
-        while any(p.offset < ends[p.partition] for p in consumer.committed(places, timeout=30)):
+        while True:
             assert self.process.poll() is None, (self.directory / "log").read_text()
+            try:
+                if all(p.offset >= ends[p.partition] for p in consumer.committed(places, timeout=30)):
+                    break
+            except KafkaException:
+                pass  # the group has no coordinator yet
             time.sleep(0.2)
         consumer.close()
 
@@ -117,7 +122,8 @@ class Job:
         """Waits for the score of the probe's trip with so many harsh samples."""
         wanted = f"v{self.vehicles:07}:t{trip}:".encode()
         while True:
-            for message in consumer.consume(500, 1):
+            # Waits for the whole batch or the time: a short one.
+            for message in consumer.consume(100, 0.002):
                 if message.error() or not (message.key() or b"").startswith(wanted) or not message.value():
                     continue
                 if json.loads(message.value())["harsh_braking"] >= harsh:
