@@ -75,7 +75,7 @@ impl Desk {
         let mut job = self.replay(data);
         let job = job.env("DRIVETRAIN_FAILPOINT", format!("{point}:stop")).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut job = job.spawn().unwrap();
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_secs(180);
         while !is_stopped(job.id()) {
             assert!(
                 job.try_wait().unwrap().is_none(),
@@ -165,7 +165,8 @@ fn a_directory_that_cannot_be_written_ends_the_job_and_afterwards_it_goes_on() {
             return;
         }
     }
-    // When it starts.
+    // When it starts, with everything published that was committed.
+    desk.killed(&data, "manifest.after:2");
     for directory in ["staging", "manifest", "bindings", "progress", "live"] {
         let Some(_condition) = Condition::read_only(&data.join(directory)) else { return };
         desk.refused(&data, &parts(directory));
@@ -176,7 +177,7 @@ fn a_directory_that_cannot_be_written_ends_the_job_and_afterwards_it_goes_on() {
         desk.refused(&data, &read_only);
     }
     // A file where a directory is expected.
-    fs::remove_dir_all(data.join("staging")).unwrap();
+    drop(fs::remove_dir_all(data.join("staging")));
     fs::write(data.join("staging"), "").unwrap();
     desk.refused(&data, &["staging"]);
     fs::remove_file(data.join("staging")).unwrap();
@@ -260,7 +261,7 @@ fn a_flipped_byte_is_one_message_and_the_mended_file_is_gone_on_with() {
     assert!(files.len() >= 2, "{files:?}");
     let compact = || {
         let mut command = drivetrain();
-        command.args(["compact", "--config"]).arg(&desk.config).arg("--data").arg(&data);
+        command.args(["compact", "--grace", "0s", "--wait", "--config"]).arg(&desk.config).arg("--data").arg(&data);
         command.output().unwrap()
     };
     {

@@ -59,7 +59,7 @@ impl Job {
     /// Waits until it has stopped itself at its failpoint (`…:stop`).
     pub fn wait_until_stopped(&mut self, log: &Path) {
         let said = || std::fs::read_to_string(log).unwrap_or_default();
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_secs(180);
         while !is_stopped(self.process.id()) {
             assert!(self.ended().is_none(), "it ended before its failpoint: {}", said());
             assert!(Instant::now() < until, "it never came to its failpoint: {}", said());

@@ -43,6 +43,7 @@ impl Condition {
 
     /// A directory, with everything in it, that nobody may change.
     pub fn forbidden(path: &Path) -> Option<Condition> {
+        std::fs::create_dir_all(path).unwrap();
         made(Command::new("chattr").args(["-R", "+i"]).arg(path))?;
         Some(Condition { path: path.to_path_buf(), undo: &["chattr", "-R", "-i"] })
     }
