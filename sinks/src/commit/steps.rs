@@ -287,6 +287,7 @@ impl Steps {
             history_epoch: self.history_epoch,
             topics: topics.clone(),
             digests: self.state.digests.clone(),
+            sections: group.checkpoint.iter().flat_map(|_| self.config.sections.clone()).collect(),
             checkpoint: group.checkpoint.clone(),
             end: group.end(),
         };

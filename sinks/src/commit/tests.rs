@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 const WALL: i64 = 1_780_000_000_000_000;
 
 fn identity() -> Identity {
-    Identity { job: "job".into(), config_hash: "c".into(), version: "v".into() }
+    Identity { job: "job".into(), config_hash: "c".into(), version: "v".into(), sections: BTreeMap::new() }
 }
 
 /// A job that has never run.
@@ -32,10 +32,20 @@ fn start_with(dir: &Path, workers: usize, outlet: impl FnOnce(&DataDir) -> Box<d
     let mut outlet = outlet(&data);
     let started = recovery::start(&data, outlet.as_mut(), &identity()).unwrap();
     let Start::New { generation } = started else { panic!("it has run: {started:?}") };
-    let Identity { job, config_hash, version } = identity();
+    let Identity { job, config_hash, version, sections } = identity();
     let (catalogue, history) = (Arc::new(Catalogue::default()), HistoryConfig::default());
-    let config =
-        CommitterConfig { data, generation, job, config_hash, version, workers, catalogue, history, resume: None };
+    let config = CommitterConfig {
+        data,
+        generation,
+        job,
+        config_hash,
+        version,
+        sections,
+        workers,
+        catalogue,
+        history,
+        resume: None,
+    };
     Committer::start(config, outlet).unwrap()
 }
 

@@ -58,6 +58,13 @@ pub enum DataError {
     HasProgress { place: String, job: String },
 }
 
+impl DataError {
+    /// Whether it is for the user to mend at once, by another command (exit code 2).
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, DataError::File(_) | DataError::Progress(_))
+    }
+}
+
 /// Whether a job has written to a directory (or what it wrote was copied there).
 pub fn has_data(data: &Path) -> bool {
     [MARKER, MANIFEST, HISTORY, LIVE].iter().any(|name| data.join(name).exists())
