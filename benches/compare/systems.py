@@ -1,0 +1,217 @@
+"""The systems compared. Each runs once over the whole topic and says when its first record came and when it was done.
+
+    run(context, name) -> Run      `name`: of this run, a prefix of everything that it writes
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+from broker import CACHE, HERE
+from measure import Watch
+
+PATIENCE = 900
+# G1 was slower on two cores.
+JVM = ["-Xms2g", "-Xmx2g", "-XX:+UseParallelGC"]
+OPEN = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("util", "lang", "time")]
+
+
+@dataclasses.dataclass
+class Run:
+    started: float  # s since 1970, as the next two
+    first: float  # the first record came
+    done: float  # all results committed
+    cpu: float  # CPU seconds from first to done
+    cpu_total: float  # from the start on
+    broker_cpu: float  # the broker's, from first to done
+    peak: int  # bytes resident
+    disturbed: bool
+    written: dict  # records, by kind of output
+    scores: dict  # trip -> newest score
+    windows: dict  # (vehicle, start in ms) -> (count, sum, min, max)
+
+    @property
+    def seconds(self):
+        return self.done - self.first
+
+
+@dataclasses.dataclass
+class Context:
+    broker: object
+    topic: str
+    records: int
+    drivetrain: str
+    workers: int
+    checkpoint_ms: int
+    commit_ms: int
+    scratch: object
+    processes: list = dataclasses.field(default_factory=list)  # all that were started
+
+
+class Failed(Exception):
+    """A run that did not end as it should."""
+
+
+def build():
+    """The drain (Rust) and the peers (Maven), once."""
+    drain = ["cargo", "build", "--release", "--target-dir", CACHE / "drain"]
+    subprocess.run(drain, cwd=HERE.parent / "drain", check=True)
+    maven = ["mvn", "-q", "-B", "-f", HERE.parent / "peers/pom.xml", f"-Dpeers.build={CACHE / 'peers'}", "package"]
+    subprocess.run(maven, check=True)
+
+
+def drain_binary():
+    return CACHE / "drain/release/drain"
+
+
+def start(context, name, command, **options):
+    with open(context.scratch / f"{name}log", "w") as log:
+        process = subprocess.Popen([str(part) for part in command], stderr=log, **options)
+    context.processes.append(process)
+    return process
+
+
+def finish(watch, started, first, done, **outputs):
+    cpu, broker_cpu = watch.spent(first, done)
+    total, _ = watch.spent(started, done)
+    outputs = {"written": {}, "scores": {}, "windows": {}} | outputs
+    return Run(started, first, done, cpu, total, broker_cpu, watch.peak, watch.disturbed, **outputs)
+
+
+def drain(context, name):
+    started = time.time()
+    command = [drain_binary(), "drain", context.broker.address, context.topic]
+    process = start(context, name, command, stdout=subprocess.PIPE, text=True)
+    watch = Watch(process.pid, context.broker.process.pid)
+    said, _ = process.communicate(timeout=PATIENCE)
+    watch.stop()
+    if process.returncode != 0:
+        raise Failed(f"drain; see {name}log")
+    said = json.loads(said)
+    return finish(watch, started, said["first"], said["last"], written={"records": said["records"]})
+
+
+def peer(context, name, module, main, options, arguments):
+    """A JVM that says FIRST and DONE."""
+    context.broker.create(f"{name}trip_scores", f"{name}windows")
+    libs = CACHE / f"peers/peers-{module}"
+    path = f"{libs}/peers-{module}-1.jar:{libs}/libs/*"
+    logging = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+    command = ["java", *JVM, *options, logging, "-cp", path, main, context.broker.address, context.topic, name]
+    started = time.time()
+    process = start(context, name, [*command, *arguments], stdout=subprocess.PIPE, text=True)
+    watch = Watch(process.pid, context.broker.process.pid)
+    try:
+        said, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise Failed(f"{module}: not done within {PATIENCE} s; see {name}log") from None
+    watch.stop()
+    said = dict(line.split() for line in said.splitlines() if len(line.split()) == 2)
+    if process.returncode != 0 or "DONE" not in said:
+        raise Failed(f"{module}; see {name}log")
+    scores, n = scores_of(context, f"{name}trip_scores")
+    windows = {}
+    for _, w in context.broker.read_all(f"{name}windows"):
+        windows[w["vehicle_id"], w["window_start"]] = (w["count"], w["sum"], w["min"], w["max"])
+    return finish(watch, started, float(said["FIRST"]), float(said["DONE"]), scores=scores, windows=windows,
+                  written={"scores": n, "windows": len(windows)})
+
+
+def scores_of(context, topic):
+    """The newest score of each trip, and how many records there are."""
+    scores, n = {}, 0
+    for trip, document in context.broker.read_all(topic):
+        n += 1
+        scores[trip] = document.get("score", document.get("safety_score"))
+    return scores, n
+
+
+def flink(context, name):
+    arguments = [2, context.checkpoint_ms, context.scratch / f"{name}checkpoints"]
+    return peer(context, name, "flink", "drivetrain.peers.flink.Main", OPEN, arguments)
+
+
+def streams(context, name):
+    arguments = [2, context.commit_ms, context.scratch / f"{name}state"]
+    return peer(context, name, "streams", "drivetrain.peers.streams.Main", [], arguments)
+
+
+def drivetrain(context, name):
+    data = context.scratch / f"{name}data"
+    variables = {
+        "DRIVETRAIN_KAFKA__BROKERS": context.broker.address,
+        "DRIVETRAIN_KAFKA__TOPIC_PREFIX": name,
+    }
+    command = [context.drivetrain, "run", "--config", HERE / "compare.toml", "--data", data, "--workers", context.workers]
+    started = time.time()
+    process = start(context, name, command, stdout=subprocess.DEVNULL, env=os.environ | variables)
+    watch = Watch(process.pid, context.broker.process.pid)
+    try:
+        first, done = follow(context, process, f"{name}compare.progress", name)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+        watch.stop()
+    if process.returncode != 0:
+        raise Failed(f"drivetrain; see {name}log")
+    scores, n = scores_of(context, f"{name}trip_scores")
+    windows = history(context, data)
+    run = finish(watch, started, first, done, scores=scores, windows=windows,
+                 written={"scores": n, "windows": len(windows)})
+    shutil.rmtree(data)
+    return run
+
+
+def follow(context, process, topic, name):
+    """Reads the progress topic until all input is committed: when the first record came, and when it was done.
+
+    An epoch's wall time is that of its end, so the first record came after that of the last epoch without one.
+    """
+    while not context.broker.partitions(topic):
+        if process.poll() is not None:
+            raise Failed(f"drivetrain ended; see {name}log")
+        time.sleep(0.02)
+    consumer = context.broker.consumer(f"{topic}.follower")
+    consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+    first, ends, deadline = 0, {}, time.monotonic() + PATIENCE
+    while sum(ends.values()) < context.records:
+        message = consumer.poll(1)
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise Failed(f"drivetrain did not read to the end ({ends}); see {name}log")
+        if message is None or message.error():
+            continue
+        for ticket in tickets(json.loads(message.value())):
+            ends |= {binding["origin"]["partition"]: binding["end"] for binding in ticket["bindings"]}
+            if sum(ends.values()) == 0:
+                first = ticket["wall"] / 1e6
+    done = time.time()
+    consumer.close()
+    if first == 0:
+        raise Failed("drivetrain's first epoch has records: when did they come?")
+    return first, done
+
+
+def tickets(record):
+    return record.get("commit", {}).get("epochs", [])
+
+
+def history(context, data):
+    """The windows, which drivetrain keeps in Parquet."""
+    query = ("select vehicle_id, cast(date_part('epoch', window_start) * 1000 as bigint), count, sum, min, max "
+             "from windows where resolution = '1m' and signal = 'speed_kmh'")
+    command = [context.drivetrain, "sql", "--data", data, "--format", "csv", query]
+    rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[1:]
+    windows = {}
+    for vehicle, start_ms, count, *numbers in (row.split(",") for row in rows):
+        windows[vehicle, int(start_ms)] = (int(count), *map(float, numbers))
+    return windows
+
+
+SYSTEMS = {"drain": drain, "flink": flink, "streams": streams, "drivetrain": drivetrain}
