@@ -290,7 +290,7 @@ fn a_job_whose_processes_are_killed_goes_on_in_another_shape() {
 /// Only the leader comes to the steps; the others notice its end.
 #[test]
 fn a_kill_of_the_leader_at_each_step_leaves_no_trace() {
-    let world = World::new("60", "20m");
+    let world = World::new("60", "60m");
     let reference = world.reference();
     let data = world.path("steps");
     let job = world.job(&data, 2, 1);

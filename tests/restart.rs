@@ -26,7 +26,7 @@ fn committed(data: &Path) -> usize {
 #[test]
 fn a_kill_at_each_step_leaves_no_trace() {
     let scratch = tempfile::tempdir().unwrap();
-    let input = readings(scratch.path(), "60", "20m");
+    let input = readings(scratch.path(), "60", "60m");
     let config = small_epochs(scratch.path(), &[]);
     let reference = scratch.path().join("reference");
     replay(&config, &reference, &["--workers", "1"], &[&input]);
@@ -114,7 +114,7 @@ fn a_killed_replay_goes_on_with_other_workers_and_ends_equal() {
 #[test]
 fn another_configuration_after_a_clean_stop_goes_on_rightly_or_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
-    let input = readings(scratch.path(), "40", "10m");
+    let input = readings(scratch.path(), "40", "40m");
     let config = small_epochs(scratch.path(), &[]);
     let reference = scratch.path().join("reference");
     replay(&config, &reference, &["--workers", "1"], &[&input]);
