@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::job::Job;
 use support::kafka::Kafka;
-use support::topics::{latest, wait_until_read};
-use support::{TOPICS, assert_same, drivetrain, one, repository, rows_of, run};
+use support::world::{drain, hurried, state};
+use support::{assert_same, drivetrain, one, repository, run};
 
 /// The steps at which a run on Kafka is killed for certain, with how many times it passes each before: those of
 /// `sinks/src/failpoint.rs` that it comes to.
@@ -74,27 +74,11 @@ impl Dice {
     }
 }
 
-/// The reference configuration in a hurry, with the simulator's nested fleets, writing topics with this prefix.
-fn config(directory: &Path, name: &str, prefix: &str) -> PathBuf {
-    let text = fs::read_to_string(repository("configs/fleet.toml")).unwrap();
-    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
-    let mut set = |field: &str, value: &str| {
-        let start = [format!("{field} = "), format!("# {field} = ")];
-        let line = lines.iter_mut().find(|line| start.iter().any(|s| line.starts_with(s)));
-        *line.unwrap_or_else(|| panic!("{field}")) = format!("{field} = {value}");
-    };
-    set("name", &format!("\"{name}\""));
-    set("topic_prefix", &format!("\"{prefix}\""));
-    set("checkpoint_every", "\"300ms\"");
-    set("roll_after", "\"400ms\"");
-    for kind in ["vehicles", "drivers", "fleets"] {
-        set(kind, &format!("{{ files = [{:?}] }}", directory.join(format!("{kind}.jsonl"))));
-    }
-    // Partitions are idle after 1 s; files of the history are closed 1 s after the last row.
-    lines.iter_mut().filter(|l| l.starts_with("idle_after = ")).for_each(|l| *l = "idle_after = \"1s\"".into());
-    let path = directory.join(format!("{name}.toml"));
-    fs::write(&path, lines.join("\n")).unwrap();
-    path
+/// The job in a hurry, with the simulator's nested fleets.
+fn config(directory: &Path, name: &str) -> PathBuf {
+    let files = ["vehicles", "drivers", "fleets"]
+        .map(|kind| (kind, format!("{{ files = [{:?}] }}", directory.join(format!("{kind}.jsonl")))));
+    hurried(directory, name, &files.each_ref().map(|(kind, files)| (*kind, files.as_str())))
 }
 
 fn simulate(seconds: u64) -> Command {
@@ -178,37 +162,6 @@ impl World {
     }
 }
 
-/// Reads to the end, until nothing is pending any more, and stops cleanly.
-fn drain(world: &World, config: &Path, job: &str, data: &Path, expected: i64) {
-    let log = world.path("log");
-    for _ in 0..5 {
-        let running = Job::start(config, data, &world.kafka.brokers, &log);
-        wait_until_read(&world.kafka.brokers, "telemetry", job, &log);
-        // Idle after 1 s, quiet after 2 s; then silence has closed what it can.
-        std::thread::park_timeout(Duration::from_secs(6));
-        assert_eq!(running.stop(), Some(0), "{}", world.said());
-        if one(data, "select sum(records) from intake").parse() == Ok(expected) {
-            return;
-        }
-    }
-    panic!("{} records of {expected}", one(data, "select sum(records) from intake"));
-}
-
-/// Every table and every topic, without `epoch` and `updated_at`.
-fn state(data: &Path, brokers: &str, prefix: &str) -> Vec<(String, Vec<String>)> {
-    let mut state = rows_of(data, |table| format!("select * from {table}"));
-    for topic in TOPICS {
-        let values = latest(brokers, &format!("{prefix}{topic}")).into_iter().map(|(key, mut value)| {
-            let fields = value.as_object_mut().unwrap();
-            fields.remove("epoch");
-            fields.remove("updated_at");
-            format!("{key}\t{value}")
-        });
-        state.push((format!("topic {topic}"), values.collect()));
-    }
-    state
-}
-
 fn follower(world: &World, prefix: &str, job: &str) -> Child {
     let python = std::env::var("DRIVETRAIN_PYTHON").unwrap_or_else(|_| "python3".into());
     Command::new(python)
@@ -226,8 +179,8 @@ fn kills_leave_no_trace() {
     let scratch = tempfile::tempdir().unwrap();
     let mut world = World { kafka, scratch, dice: Dice::new(), fell: BTreeMap::new() };
     run(simulate(1).arg("--reference").arg(world.scratch.path()).arg("--out").arg(world.path("one.jsonl")), 0);
-    let chaos = config(world.scratch.path(), "chaos", "chaos.");
-    let calm = config(world.scratch.path(), "calm", "calm.");
+    let chaos = config(world.scratch.path(), "chaos");
+    let calm = config(world.scratch.path(), "calm");
     let brokers = world.kafka.brokers.clone();
 
     // Input arrives all the while: about 3 s for each kill.
@@ -265,9 +218,10 @@ fn kills_leave_no_trace() {
         support::topics::end_offsets(&consumer, "telemetry").iter().sum::<i64>()
     };
     let (killed, undisturbed) = (world.path("data"), world.path("undisturbed"));
-    drain(&world, &chaos, "chaos", &killed, produced);
+    let log = world.path("log");
+    drain(&brokers, &chaos, "chaos", &killed, &log, produced);
     fs::write(world.path("stop"), "").unwrap();
-    drain(&world, &calm, "calm", &undisturbed, produced);
+    drain(&brokers, &calm, "calm", &undisturbed, &log, produced);
     let sums = "select sum(records) - sum(decoded) - sum(rejected), sum(readings) - sum(used) - sum(duplicates) - sum(late), \
                 sum(late) from intake";
     assert_eq!(one(&killed, sums), "0,0,0");

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::kafka::Kafka;
-use support::{assert_same, drivetrain, final_state, live_state, one, replay, repository, rows_of, run, sql};
+use support::steps::kill_at_each_step;
+use support::world::small_epochs;
+use support::{assert_same, drivetrain, every_step, final_state, one, replay, run, sql};
 
 /// Within that time of one process's end or silence all others have ended.
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -58,12 +60,17 @@ impl Job<'_> {
     }
 
     fn start(&self) -> Running {
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, variables: &[(&str, &str)]) -> Running {
         let hosts = hosts(self.processes);
         // The followers first: they wait for the leader.
         let mut running = Running { processes: Vec::new(), logs: tempfile::tempdir().unwrap() };
         for process in (0..self.processes).rev() {
             let log = File::create(running.log(process)).unwrap();
-            let child = self.command(process, &hosts).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+            let mut command = self.command(process, &hosts);
+            let child = command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
             running.processes.insert(0, child);
         }
         running
@@ -177,25 +184,14 @@ impl World {
         let scratch = tempfile::tempdir().unwrap();
         let input = scratch.path().join("readings.jsonl");
         run(simulate(vehicles, time).args(["--broken", "0.002", "--out"]).arg(&input), 0);
-        let text = fs::read_to_string(repository("configs/fleet.toml")).unwrap();
-        let set = |text: String, name: &str, value: &str| {
-            let old = text.lines().find(|line| line.starts_with(&format!("{name} = "))).expect(name);
-            text.replacen(&format!("{old}\n"), &format!("{name} = {value}\n"), 1)
-        };
-        let settings = [
-            ("max_records", "500"),
-            ("max_in_flight", "4"),
-            ("checkpoint_every", "\"200ms\""),
-            ("roll_after", "\"300ms\""),
-        ];
-        let text = settings.into_iter().fold(text, |text, (name, value)| set(text, name, value));
         // Documents travel between workers, too.
         let policy = r#"{"policy_id":"strict","version":3,"events":[{"kind":"harsh_braking","signal":"g_force_long","direction":"negative","threshold":0.31,"weight":2.5,"severity":[0.4,0.5]}],"driver":{"horizon":"7d","min_exposure":0.25}}"#;
         fs::write(scratch.path().join("policies.jsonl"), format!("{policy}\n")).unwrap();
         let fleets = r#"{"fleet_id":"west","parent_id":"all"}"#;
         fs::write(scratch.path().join("fleets.jsonl"), format!("{fleets}\n{{\"fleet_id\":\"all\"}}\n")).unwrap();
         let reference = "policies = { files = [\"policies.jsonl\"] }\nfleets = { files = [\"fleets.jsonl\"] }\n";
-        let config = scratch.path().join("hurried.toml");
+        let config = small_epochs(scratch.path(), &[]);
+        let text = fs::read_to_string(&config).unwrap();
         fs::write(&config, text + reference).unwrap();
         Self { scratch, input, config }
     }
@@ -237,16 +233,6 @@ fn several_processes_give_what_one_gives() {
 fn every_step_repeats_in_several_processes() {
     let world = World::new("12", "10m");
     let reference = world.reference();
-    let every_step = |data: &Path| {
-        let mut logs = rows_of(data, |table| match table {
-            "rejects" | "late" => {
-                format!("select epoch, diff, origin, position, reason, encode(payload, 'hex') from {table}_log")
-            }
-            _ => format!("select * from {table}_log"),
-        });
-        logs.extend(live_state(data));
-        logs
-    };
     let data = world.path("again");
     let job = world.job(&data, 2, 2);
     let hosts = hosts(2);
@@ -299,6 +285,29 @@ fn a_job_whose_processes_are_killed_goes_on_in_another_shape() {
         let sum = |data: &Path| one(data, &format!("select sum(diff) from {table}_log"));
         assert_eq!(sum(&reference), sum(&data), "{table}: a change is in the log twice, or not at all");
     }
+}
+
+/// Only the leader comes to the steps; the others notice its end.
+#[test]
+fn a_kill_of_the_leader_at_each_step_leaves_no_trace() {
+    let world = World::new("60", "60m");
+    let reference = world.reference();
+    let data = world.path("steps");
+    let job = world.job(&data, 2, 1);
+    kill_at_each_step("2 processes", |point| {
+        let mut running = job.start_with(&[("DRIVETRAIN_FAILPOINT", point)]);
+        let code = running.wait_for(&[0], PATIENCE)[0];
+        if code.is_none() {
+            running.complains(1, TEN_SECONDS, &["process 0 (127.0.0.1:"]);
+        }
+        (code, running.said())
+    });
+    job.finish();
+    assert_same("killed at each step", &final_state(&reference), &final_state(&data));
+    let again = world.path("again");
+    let bindings = data.join("bindings").display().to_string();
+    replay(&world.config, &again, &["--workers", "1", "--bindings", &bindings], &[&world.input]);
+    assert_same("its bindings", &every_step(&again), &every_step(&data));
 }
 
 /// Neither end of a connection sees anything of a process that is stopped, but its silence.

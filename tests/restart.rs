@@ -3,32 +3,17 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{assert_same, drivetrain, every_step, final_state, replay, repository, run};
+use support::job::is_stopped;
+use support::steps::kill_at_each_step;
+use support::world::{readings, small_epochs};
+use support::{assert_same, drivetrain, every_step, final_state, replay, run};
 
 /// How often the job is killed; `KILLS=n` for more.
 fn kills() -> u64 {
     std::env::var("KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
-}
-
-/// The reference configuration with small epochs, frequent checkpoints and short-lived files, so that each kill finds
-/// another part of the protocol under way.
-fn hurried(directory: &Path) -> PathBuf {
-    let text = fs::read_to_string(repository("configs/fleet.toml")).unwrap();
-    let set = |text: String, name: &str, value: &str| {
-        let old = text.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap_or_else(|| panic!("{name}"));
-        let new = format!("{name} = {value}\n");
-        text.replacen(&format!("{old}\n"), &new, 1)
-    };
-    let text = set(text, "max_records", "500");
-    let text = set(text, "max_in_flight", "4");
-    let text = set(text, "checkpoint_every", "\"200ms\"");
-    let text = set(text, "roll_after", "\"300ms\"");
-    let path = directory.join("hurried.toml");
-    fs::write(&path, text).unwrap();
-    path
 }
 
 /// The newest committed epoch, as the progress log has it.
@@ -36,86 +21,29 @@ fn committed(data: &Path) -> usize {
     fs::read_to_string(data.join("progress/log.jsonl")).map_or(0, |log| log.matches("\"commit\":{").count())
 }
 
-/// Readings with everything in them that the simulator can put there.
-fn readings(directory: &Path, vehicles: &str, time: &str) -> PathBuf {
-    let input = directory.join("readings.jsonl");
-    run(
-        drivetrain()
-            .args(["simulate", "--vehicles", vehicles, "--for", time, "--seed", "5", "--broken", "0.002"])
-            .args(["--duplicates", "0.01", "--late", "0.03", "--faults", "--out"])
-            .arg(&input),
-        0,
-    );
-    input
-}
-
-/// The steps of `sinks/src/failpoint.rs` that a replay comes to, with how many times it passes each before it is killed.
-const STEPS: [(&str, u32); 31] = [
-    ("claim.before", 1),
-    ("claim.after", 1),
-    ("begin", 3),
-    ("produce.before", 2),
-    ("produce.between", 30),
-    ("recovery.live", 1),
-    ("record", 4),
-    ("recovery.staging", 1),
-    ("commit.before", 3),
-    ("recovery.sweep", 1),
-    ("commit.after", 2),
-    ("recovery.bindings", 1),
-    ("history.close", 1),
-    ("recovery.manifest", 1),
-    ("history.closed", 1),
-    ("recovery.done", 1),
-    ("final_files", 3),
-    ("checkpoint.write", 1),
-    ("checkpoint.sync", 1),
-    ("checkpoint.rename", 1),
-    ("publish.before", 1),
-    ("publish.between", 1),
-    ("publish.after", 1),
-    ("manifest.before", 1),
-    ("manifest.between", 1),
-    ("manifest.after", 1),
-    ("trim.before", 1),
-    ("trim.between", 1),
-    ("trim.after", 1),
-    ("checkpoint.write", 5),
-    ("commit.after", 9),
-];
-
 /// At each named step, at one worker and at two: the state is that of a run that was never killed, and every row of every
 /// log, epoch included, that of a run of the recorded bindings.
 #[test]
 fn a_kill_at_each_step_leaves_no_trace() {
     let scratch = tempfile::tempdir().unwrap();
-    let input = readings(scratch.path(), "60", "20m");
-    let config = hurried(scratch.path());
+    let input = readings(scratch.path(), "60", "60m");
+    let config = small_epochs(scratch.path(), &[]);
     let reference = scratch.path().join("reference");
     replay(&config, &reference, &["--workers", "1"], &[&input]);
     let expected = final_state(&reference);
     for workers in ["1", "2"] {
         let data = scratch.path().join(format!("killed-{workers}"));
-        let mut missed = Vec::new();
-        for (step, nth) in STEPS {
-            let output = drivetrain()
+        kill_at_each_step(&format!("{workers} workers"), |point| {
+            let mut command = drivetrain();
+            command
                 .args(["replay", "--workers", workers, "--config"])
                 .arg(&config)
                 .arg("--data")
                 .arg(&data)
-                .arg(&input)
-                .env("DRIVETRAIN_FAILPOINT", format!("{step}:{nth}"))
-                .output()
-                .unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            match output.status.code() {
-                // Ended by a signal: by itself, at the step.
-                None => {}
-                Some(0) => missed.push(step),
-                Some(code) => panic!("{step}, {workers} workers: exit {code}: {said}"),
-            }
-            assert!(missed.is_empty(), "the input ended before {missed:?}: make it longer");
-        }
+                .arg(&input);
+            let output = command.env("DRIVETRAIN_FAILPOINT", point).output().unwrap();
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        });
         replay(&config, &data, &["--workers", workers], &[&input]);
         assert_same(&format!("killed at each step, {workers} workers"), &expected, &final_state(&data));
         let again = scratch.path().join(format!("again-{workers}"));
@@ -129,7 +57,7 @@ fn a_kill_at_each_step_leaves_no_trace() {
 fn a_killed_replay_goes_on_with_other_workers_and_ends_equal() {
     let scratch = tempfile::tempdir().unwrap();
     let input = readings(scratch.path(), "60", "15m");
-    let config = hurried(scratch.path());
+    let config = small_epochs(scratch.path(), &[]);
     let reference = scratch.path().join("reference");
     replay(&config, &reference, &["--workers", "1"], &[&input]);
     let expected = final_state(&reference);
@@ -180,4 +108,70 @@ fn a_killed_replay_goes_on_with_other_workers_and_ends_equal() {
         let sum = |text: &str| text.split(',').nth(1).map(str::to_string);
         assert_eq!(sum(&there), sum(&here), "{table}: {there} and {here}");
     }
+}
+
+/// After a clean stop the operators go on with what they have kept, so that it must fit what they are now told.
+#[test]
+fn another_configuration_after_a_clean_stop_goes_on_rightly_or_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let input = readings(scratch.path(), "40", "40m");
+    let config = small_epochs(scratch.path(), &[]);
+    let reference = scratch.path().join("reference");
+    replay(&config, &reference, &["--workers", "1"], &[&input]);
+    let data = scratch.path().join("stopped");
+    let start = |config: &Path, point: Option<&str>| {
+        let mut command = drivetrain();
+        command.args(["replay", "--workers", "2", "--config"]).arg(config).arg("--data").arg(&data).arg(&input);
+        command.envs(point.map(|point| ("DRIVETRAIN_FAILPOINT", point)));
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    // Stopped in its midst, for certain.
+    let stop = |config: &Path| {
+        let mut job = start(config, Some("commit.after:9:stop"));
+        while !is_stopped(job.id()) {
+            assert!(job.try_wait().unwrap().is_none(), "it ended before its ninth commit");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let signal = |signal: &str| run(Command::new("kill").args([signal, &job.id().to_string()]), 0);
+        signal("-TERM");
+        signal("-CONT");
+        let output = job.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    stop(&config);
+    let log = || fs::read(data.join("progress/log.jsonl")).unwrap();
+    let before = log();
+    let more = |name: &str, added: &str| {
+        let path = scratch.path().join(name);
+        fs::write(&path, fs::read_to_string(&config).unwrap() + added).unwrap();
+        path
+    };
+    let set = |field: (&str, &str)| {
+        let directory = scratch.path().join(field.0);
+        fs::create_dir_all(&directory).unwrap();
+        small_epochs(&directory, &[field])
+    };
+    for (changed, section) in [
+        (set(("hot_horizon", "\"3m\"")), "`time`"),
+        (set(("max_gap", "\"6m\"")), "`trip`"),
+        (set(("resolutions", "[\"1m\"]")), "`windows`"),
+        (set(("threshold", "9")), "`detectors`"),
+        (set(("weight", "7")), "`policy`"),
+        (set(("quantiles", "true")), "`signals`"),
+        (more("new.toml", "\n[signals.a_new_one]\nunit = \"g\"\n"), "`signals`"),
+    ] {
+        let output = start(&changed, None).wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{section}: {said}");
+        assert!(
+            said.contains(section) && said.contains("--fresh") && said.contains("has changed"),
+            "{section}: {said}"
+        );
+        assert_eq!(said.contains("as a document"), section == "`policy`", "{said}");
+        assert!(log() == before, "{section}: a refused start has written");
+    }
+    // What concerns only what is to come.
+    stop(&set(("roll_after", "\"5s\"")));
+    replay(&set(("max_records", "2000")), &data, &["--workers", "1"], &[&input]);
+    assert_same("after stops", &final_state(&reference), &final_state(&data));
 }

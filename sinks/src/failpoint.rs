@@ -3,6 +3,7 @@
 //! ```text
 //! DRIVETRAIN_FAILPOINT=publish.between       abort when this step is first reached
 //! DRIVETRAIN_FAILPOINT=publish.between:3     … when it is reached for the third time
+//! DRIVETRAIN_FAILPOINT=publish.between:3:stop  stop there (SIGSTOP), until somebody continues it
 //! DRIVETRAIN_STEPS=FILE                  note in a file which step was reached last
 //! ```
 //!
@@ -135,10 +136,20 @@ mod on {
         static PLAN: OnceLock<Option<Arc<Plan>>> = OnceLock::new();
         PLAN.get_or_init(|| {
             let text = std::env::var("DRIVETRAIN_FAILPOINT").ok()?;
-            let (step, nth) = text.split_once(':').unwrap_or((&text, "1"));
-            Plan::new(step, nth.parse().unwrap_or(1), || std::process::abort())
+            let mut parts = text.split(':');
+            let (step, nth) = (parts.next().unwrap_or(""), parts.next().and_then(|n| n.parse().ok()).unwrap_or(1));
+            match parts.next() {
+                Some("stop") => Plan::new(step, nth, stop),
+                _ => Plan::new(step, nth, || std::process::abort()),
+            }
         })
         .as_ref()
+    }
+
+    /// Stops the whole process (and with it whoever waits for the command); it goes on when it is continued.
+    fn stop() -> std::io::Result<()> {
+        let process = std::process::id().to_string();
+        std::process::Command::new("kill").args(["-STOP", &process]).status().map(drop)
     }
 
     /// Notes the step for a test that kills the process at random and wants to know where.

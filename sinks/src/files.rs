@@ -7,11 +7,30 @@ use thiserror::Error;
 
 /// An operation on a file failed. Fatal: the disk is full, gone or not ours.
 #[derive(Debug, Error)]
-#[error("{action} {path}: {source}")]
+#[error("{action} {path}: {source}{}", remedy(source.kind()))]
 pub struct FileError {
     pub action: &'static str,
     pub path: PathBuf,
     pub source: io::Error,
+}
+
+/// What helps against an error of the disk.
+pub(crate) fn remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ". Make room there, or put the data directory on a larger disk; then start again: nothing is lost"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            ". Let the user that runs drivetrain read and write there; then start again: nothing is lost"
+        }
+        io::ErrorKind::CrossesDevices => {
+            ". All of the data directory must be on one file system: move it there, and start again: nothing is lost"
+        }
+        io::ErrorKind::AlreadyExists => {
+            ". Another process writes there under our generation; stop it and start again: nothing is lost"
+        }
+        _ => "",
+    }
 }
 
 /// Adds to an error what was done to which file.

@@ -10,7 +10,7 @@
 //! An epoch is finished when its ticket has come and every worker's frontier is beyond it; channels keep each sender's
 //! order, so all its outputs and parts have come by then. Finished epochs are committed in their order.
 
-use crate::checkpoint::Part;
+use crate::checkpoint::PackedPart;
 use drivetrain_schemas::reading::{IntakeCounts, Origin, ReadingBatch, Reject};
 use drivetrain_schemas::row::Row;
 use drivetrain_schemas::table::{TableId, Topic};
@@ -70,7 +70,7 @@ pub enum Message {
     /// ([`Ticket::checkpoint`]). Comes before the worker's frontier is beyond it.
     Part {
         epoch: i64,
-        part: Part,
+        part: PackedPart,
     },
     /// The worker has finished every epoch below this one (`i64::MAX`: all).
     Frontier {

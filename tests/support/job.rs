@@ -3,6 +3,7 @@
 use super::{drivetrain, run};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// A running `drivetrain run`; killed when dropped.
 pub struct Job {
@@ -55,6 +56,31 @@ impl Job {
         self.process.wait().unwrap();
     }
 
+    /// Waits until it has stopped itself at its failpoint (`…:stop`).
+    pub fn wait_until_stopped(&mut self, log: &Path) {
+        let said = || std::fs::read_to_string(log).unwrap_or_default();
+        let until = Instant::now() + Duration::from_secs(180);
+        while !is_stopped(self.process.id()) {
+            assert!(self.ended().is_none(), "it ended before its failpoint: {}", said());
+            assert!(Instant::now() < until, "it never came to its failpoint: {}", said());
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// It ends in time, with code 1 and one message on stderr, which has these parts.
+    #[track_caller]
+    pub fn complains(&mut self, within: Duration, log: &Path, parts: &[&str]) {
+        let until = Instant::now() + within;
+        let status = loop {
+            match self.ended() {
+                Some(status) => break status,
+                None => std::thread::park_timeout(Duration::from_millis(10)),
+            }
+            assert!(Instant::now() < until, "it goes on: {}", std::fs::read_to_string(log).unwrap());
+        };
+        complaint(status.code(), &std::fs::read_to_string(log).unwrap(), parts);
+    }
+
     /// How it has ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.try_wait().unwrap()
@@ -66,4 +92,21 @@ impl Drop for Job {
         drop(self.process.kill());
         drop(self.process.wait());
     }
+}
+
+/// Code 1, and one message, which has these parts.
+#[track_caller]
+pub fn complaint(code: Option<i32>, said: &str, parts: &[&str]) {
+    assert_eq!(code, Some(1), "{said}");
+    let messages: Vec<&str> = said.lines().filter(|line| line.starts_with("drivetrain: ")).collect();
+    assert_eq!(messages.len(), 1, "it is to say one thing: {said}");
+    parts.iter().for_each(|part| assert!(messages[0].contains(part), "{part:?} is missing in: {said}"));
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+/// Whether a process has been stopped (SIGSTOP).
+pub fn is_stopped(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name before the state may hold anything.
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
 }

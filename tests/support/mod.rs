@@ -6,8 +6,11 @@
 
 pub mod job;
 pub mod kafka;
+pub mod mount;
 pub mod peers;
+pub mod steps;
 pub mod topics;
+pub mod world;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,8 @@
 
 use rdkafka::ClientConfig;
 use rdkafka::Message;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
@@ -92,4 +94,48 @@ pub fn wait_until_read(brokers: &str, topic: &str, group: &str, log: &Path) {
 pub fn end_offsets(consumer: &BaseConsumer, topic: &str) -> Vec<i64> {
     let ids = partitions(consumer, topic);
     ids.into_iter().map(|id| consumer.fetch_watermarks(topic, id, TIMEOUT).unwrap().1).collect()
+}
+
+/// Deletes a topic and creates it again, with as many partitions.
+pub fn recreate(brokers: &str, topic: &str) {
+    let count = partitions(&consumer(brokers, "recreate"), topic).len() as i32;
+    let (admin, options) = (admin(brokers), AdminOptions::new());
+    on(admin.delete_topics(&[topic], &options)).remove(0).unwrap();
+    let new = NewTopic::new(topic, count, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+    let until = Instant::now() + TIMEOUT;
+    // It goes in the background.
+    while let Err(error) = on(admin.create_topics([&new], &options)).remove(0) {
+        assert!(Instant::now() < until, "{topic}: {error:?}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Deletes all records that a topic has now.
+pub fn truncate(brokers: &str, topic: &str) {
+    let consumer = consumer(brokers, "truncate");
+    let mut list = TopicPartitionList::new();
+    for (partition, end) in end_offsets(&consumer, topic).into_iter().enumerate() {
+        list.add_partition_offset(topic, partition as i32, Offset::Offset(end)).unwrap();
+    }
+    let deleted = on(admin(brokers).delete_records(&list, &AdminOptions::new()));
+    deleted.elements().iter().for_each(|e| e.error().unwrap());
+}
+
+/// Waits until a topic exists.
+pub fn wait_for_topic(brokers: &str, topic: &str) {
+    let consumer = consumer(brokers, "looker");
+    let until = Instant::now() + Duration::from_secs(30);
+    let there = || consumer.fetch_metadata(None, TIMEOUT).is_ok_and(|m| m.topics().iter().any(|t| t.name() == topic));
+    while !there() {
+        assert!(Instant::now() < until, "{topic} was not created");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap()
+}
+
+fn on<T, E: std::fmt::Debug>(future: impl Future<Output = Result<T, E>>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future).unwrap()
 }

@@ -146,17 +146,23 @@ pub fn sequence<'scope>(
             });
             let (mut results, mut trips, mut anomalies) = (results.activate(), trips.activate(), anomalies.activate());
             loop {
+                let held = &keep;
+                let hand_over = |time| {
+                    move |records| {
+                        if let Some(keep) = held {
+                            keep(time, NAME, records);
+                        }
+                    }
+                };
                 let (time, capabilities, said) = match (unfinished.take(), waiting.first_entry()) {
-                    (Some((time, capabilities)), _) => (time, capabilities, vehicles.go_on()),
+                    (Some((time, capabilities)), _) => (time, capabilities, vehicles.go_on(&mut hand_over(time))),
                     (None, Some(entry)) if !frontiers.iter().any(|f| f.less_equal(entry.key())) => {
                         let (time, epoch) = entry.remove_entry();
-                        (time, epoch.capabilities, vehicles.run(epoch.batches, epoch.marks))
+                        let said = vehicles.run(epoch.batches, epoch.marks, &mut hand_over(time));
+                        (time, epoch.capabilities, said)
                     }
                     _ => return,
                 };
-                if let Some(keep) = &keep {
-                    said.changed.into_iter().for_each(|records| keep(time, NAME, records));
-                }
                 let [for_results, for_trips, for_anomalies] = &capabilities;
                 let open = said.results.anomalies.iter().map(|(fact, diff)| (fact.clone(), time, *diff));
                 anomalies.session(for_anomalies).give_iterator(open);

@@ -2,6 +2,7 @@
 
 mod load;
 mod resolve;
+mod sections;
 
 pub use load::{ConfigError, load, parse};
 pub use resolve::Resolved;

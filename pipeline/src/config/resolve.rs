@@ -1,5 +1,6 @@
 //! From what the file says to what the job needs, with every contradiction found before anything is written.
 
+use super::sections::sections;
 use super::{Config, ConfigError, ReferenceSource, load};
 use crate::source::{EpochSettings, Pending, SourceConfig, SourceSpec};
 use drivetrain_operators::config::{KernelConfig, KernelInput};
@@ -31,6 +32,8 @@ pub struct Resolved {
     pub reference: Vec<(ControlKind, Vec<PathBuf>, Option<String>)>,
     /// Hash of what results depend on.
     pub hash: String,
+    /// Hashes of what the operators' state depends on, by section.
+    pub sections: BTreeMap<String, String>,
 }
 
 impl Resolved {
@@ -88,9 +91,10 @@ impl Resolved {
             epochs,
             sources,
             contexts,
-            policy,
             reference: reference(config, path),
             hash: hash(config),
+            sections: sections(config, &catalogue, &policy, &intervals),
+            policy,
             catalogue,
         })
     }
@@ -171,6 +175,7 @@ fn hash(config: &Config) -> String {
         epoch: Default::default(),
         history: HistoryConfig {
             as_of: kept.as_of,
+            bindings: kept.bindings,
             grace: kept.grace,
             retention: kept.retention,
             ..config.history.clone()

@@ -31,7 +31,7 @@ use drivetrain_schemas::arrow;
 use drivetrain_schemas::catalogue::{Catalogue, SignalConfig};
 use drivetrain_schemas::table::{Table, TableId, Topic};
 use drivetrain_schemas::time::format_rfc3339;
-use drivetrain_sinks::manifest::{Manifest, manifest, wall_times};
+use drivetrain_sinks::manifest::{Manifest, manifest, wall_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -268,8 +268,8 @@ impl Database {
 
 /// The past that compaction has left no trace of.
 fn too_old(data: &Path, asked: i64, oldest: i64) -> QueryError {
-    let walls = wall_times(data).unwrap_or_default();
-    let when = walls.get(&oldest).map_or(String::new(), |wall| format!(" ({})", format_rfc3339(*wall)));
+    let wall = wall_of(data, Some(oldest)).unwrap_or_default();
+    let when = wall.map_or(String::new(), |wall| format!(" ({})", format_rfc3339(wall)));
     QueryError::Usage(format!(
         "--as-of: epoch {asked} is not known any more; the oldest that is, is epoch {oldest}{when}: compaction has cancelled \
          the changes before it (history.as_of says how much of the past it leaves)"

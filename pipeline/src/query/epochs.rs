@@ -1,7 +1,7 @@
 //! `--as-of`: an epoch, or a time that the recorded wall times of the epochs turn into one.
 
 use super::QueryError;
-use drivetrain_sinks::manifest::wall_times;
+use drivetrain_sinks::manifest::{epoch_at, wall_of};
 use std::path::Path;
 
 /// The epoch that `--as-of` means: a number is one; a time means the last epoch that ended at or before it.
@@ -15,12 +15,11 @@ pub(super) fn resolve(data: &Path, text: &str) -> Result<i64, QueryError> {
     let time = drivetrain_schemas::time::parse_rfc3339(text).map_err(|_| {
         QueryError::Usage(format!("--as-of {text:?} is neither an epoch nor a time such as 2026-05-01T12:00:00Z"))
     })?;
-    let walls = wall_times(data).map_err(|e| QueryError::Failed(e.to_string()))?;
-    // Wall times ascend with the epochs, unless the clock was set back: the last epoch counts.
-    let last = walls.iter().rev().find(|(_, wall)| **wall <= time).map(|(epoch, _)| *epoch);
+    let last = epoch_at(data, time).map_err(|e| QueryError::Failed(e.to_string()))?;
     last.ok_or_else(|| {
-        let first = walls.values().next().map_or("this directory records no epoch's time".to_string(), |wall| {
-            format!("the first one ended at {}", drivetrain_schemas::time::format_rfc3339(*wall))
+        let first = wall_of(data, None).unwrap_or_default();
+        let first = first.map_or("this directory records no epoch's time".to_string(), |wall| {
+            format!("the first one that is recorded ended at {}", drivetrain_schemas::time::format_rfc3339(wall))
         });
         QueryError::Usage(format!("--as-of {text}: no epoch had ended by then; {first}"))
     })

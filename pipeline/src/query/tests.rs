@@ -230,7 +230,7 @@ fn a_time_is_turned_into_its_epoch() {
     let early = epochs::resolve(path, "2026-05-01T08:00:00Z").unwrap_err();
     assert_eq!(
         early.to_string(),
-        "--as-of 2026-05-01T08:00:00Z: no epoch had ended by then; the first one ended at 2026-05-01T08:00:00.02Z"
+        "--as-of 2026-05-01T08:00:00Z: no epoch had ended by then; the first one that is recorded ended at 2026-05-01T08:00:00.02Z"
     );
     assert_eq!(epochs::resolve(path, "yesterday").unwrap_err().exit_code(), 2);
 }

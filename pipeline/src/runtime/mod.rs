@@ -47,7 +47,7 @@ pub enum JobError {
     Config(String),
     #[error("{0}")]
     Source(#[from] source::SourceError),
-    #[error("{0}")]
+    #[error("{0}{remedy}", remedy = again(.0))]
     Commit(#[from] CommitError),
     #[error("{0}")]
     Data(#[from] DataError),
@@ -69,13 +69,23 @@ fn hint(error: &KafkaError) -> &'static str {
     if error.is_retryable() { "; check kafka.brokers, the network, and TLS or SASL in kafka.properties" } else { "" }
 }
 
+/// What to do about a broker that was away for too long.
+fn again(error: &CommitError) -> &'static str {
+    match error {
+        CommitError::Outlet(e) if e.is_retryable() => {
+            ". What was not committed is taken back; start it again: nothing is lost"
+        }
+        _ => "",
+    }
+}
+
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
         let usage = match &error {
             JobError::Config(_) => true,
             JobError::Source(e) => e.is_usage(),
-            JobError::Commit(e) => matches!(e, CommitError::Data(_)),
-            JobError::Data(_) => true,
+            JobError::Commit(CommitError::Data(e)) | JobError::Data(e) => e.is_usage(),
+            JobError::Commit(_) => false,
             JobError::Recovery(e) => e.is_usage(),
             JobError::Cluster(ClusterError::Stopped) => return Failure { code: 0, message: error.to_string() },
             JobError::Cluster(e) => e.is_usage(),

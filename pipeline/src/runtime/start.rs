@@ -163,6 +163,7 @@ pub(super) fn begin(options: &JobOptions, resolved: &Resolved, workers: usize) -
         job: job.clone(),
         config_hash: resolved.hash.clone(),
         version: env!("CARGO_PKG_VERSION").to_string(),
+        sections: resolved.sections.clone(),
     };
     let (generation, mut resumed) = match recovery::start(&data, outlet.as_mut(), &identity)? {
         Start::New { generation } => (generation, None),
@@ -173,13 +174,14 @@ pub(super) fn begin(options: &JobOptions, resolved: &Resolved, workers: usize) -
     let restored = restore(data.path(), checkpoint, workers).map_err(RecoveryError::from)?;
     save_catalogue(options)?;
     warn_of_record_time(options);
-    let Identity { job, config_hash, version } = identity;
+    let Identity { job, config_hash, version, sections } = identity;
     let config = CommitterConfig {
         data,
         generation,
         job,
         config_hash,
         version,
+        sections,
         workers,
         catalogue: resolved.catalogue.clone(),
         history: options.config.history.clone(),

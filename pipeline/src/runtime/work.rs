@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use drivetrain_operators::flow::Time;
 use drivetrain_operators::flow::keep::{Keep, Restored};
 use drivetrain_schemas::control::ControlChange;
-use drivetrain_sinks::checkpoint::Part;
+use drivetrain_sinks::checkpoint::{PackedPart, Part};
 use drivetrain_sinks::message::Message;
 use std::rc::Rc;
 use std::sync::Mutex;
@@ -100,7 +100,8 @@ pub(super) fn work(resolved: &Resolved, begin: Begin, sender: &Sender<Message>) 
 /// Sends what the operators of a worker keep to the committer.
 fn keep(worker: usize, sender: Sender<Message>) -> Keep {
     Rc::new(move |epoch, operator, records| {
-        let part = Part { operator: operator.to_string(), worker, records };
+        // Packed here: what waits for the committer is not bounded, and all of it comes at once.
+        let part = PackedPart::from(Part { operator: operator.to_string(), worker, records });
         // The committer is gone only when it has failed; its error is reported by whoever joins it.
         drop(sender.send(Message::Part { epoch: epoch as i64, part }));
     })

@@ -39,8 +39,13 @@ pub enum SourceError {
     #[error("kafka: topic {topic:?} was deleted and created again (id {was}, now {is}); start over with --fresh")]
     Recreated { topic: String, was: String, is: String },
     #[error(
-        "kafka: {topic}/{partition}: offset {offset} is needed but no longer there (the topic was truncated or its \
-         retention is too short): {reason}; start over with --fresh, or raise retention.ms"
+        "kafka: the broker does not tell the id of topic {topic:?}, which was {was}: it may have been deleted and created \
+         again. Let the client describe the topic, and start again"
+    )]
+    NoId { topic: String, was: String },
+    #[error(
+        "kafka: {topic}/{partition}: offset {offset} is needed but no longer there (the topic was truncated, or \
+         deleted and created again, or its retention is too short): {reason}; start over with --fresh, or raise retention.ms"
     )]
     Truncated { topic: String, partition: i32, offset: i64, reason: String },
     #[error("{path}, line {line}: {reason}; give the bindings that a run has archived")]

@@ -10,7 +10,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// The disk is full, gone or not ours.
-    #[error("{0}{remedy}", remedy = remedy(.0))]
+    #[error(transparent)]
     File(#[from] FileError),
     /// A file is not what was written. `offset`: where its damaged part begins, in bytes.
     #[error(
@@ -50,21 +50,5 @@ impl CheckpointError {
         use ErrorKind::{Interrupted, QuotaExceeded, ResourceBusy, StorageFull, TimedOut};
         let passing = [StorageFull, QuotaExceeded, Interrupted, TimedOut, ResourceBusy];
         matches!(self, CheckpointError::File(e) if passing.contains(&e.source.kind()))
-    }
-}
-
-/// What helps against an error of the disk.
-fn remedy(error: &FileError) -> &'static str {
-    match error.source.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            ". Make room there, or put the data directory on a larger disk; then start again: nothing is lost"
-        }
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            ". Let the user that runs drivetrain read and write there; then start again: nothing is lost"
-        }
-        ErrorKind::AlreadyExists => {
-            ". Another process writes there under our generation; stop it and start again: nothing is lost"
-        }
-        _ => "",
     }
 }

@@ -31,30 +31,6 @@ pub(super) trait Source {
     fn advance(&mut self) -> Result<(), CheckpointError>;
 }
 
-/// Records in memory, sorted.
-pub(super) struct Sorted<'a, I> {
-    rest: I,
-    record: Option<Record<'a>>,
-}
-
-impl<'a, I: Iterator<Item = Record<'a>>> Sorted<'a, I> {
-    pub(super) fn new(mut records: I) -> Self {
-        let record = records.next();
-        Self { rest: records, record }
-    }
-}
-
-impl<'a, I: Iterator<Item = Record<'a>>> Source for Sorted<'a, I> {
-    fn record(&self) -> Option<Record<'_>> {
-        self.record
-    }
-
-    fn advance(&mut self) -> Result<(), CheckpointError> {
-        self.record = self.rest.next();
-        Ok(())
-    }
-}
-
 /// The newest change of the current key, without its bytes.
 #[derive(Clone, Copy, Debug)]
 enum Newest {

@@ -21,17 +21,19 @@
 //!
 //! Nothing here knows what a key or a value means.
 //!
-//! Memory: the parts that were handed over (two checkpoints at most), and one block (128 KiB, or one larger record) of
+//! Memory: the parts that were handed over (two checkpoints at most), compressed, and one block (128 KiB, or one larger record) of
 //! each file that is merged or loaded.
 
 mod error;
 mod file;
 mod format;
 mod merge;
+mod packed;
 mod thread;
 
 pub use error::CheckpointError;
 pub use format::FORMAT;
+pub use packed::PackedPart;
 
 use crate::failpoint;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
@@ -133,7 +135,8 @@ impl Checkpointer {
     ///
     /// # Errors
     /// [`CheckpointError::Order`] when the epoch is not beyond the last one; an error of the thread.
-    pub fn write(&mut self, epoch: i64, parts: Vec<Part>) -> Result<(), CheckpointError> {
+    pub fn write<P: Into<PackedPart>>(&mut self, epoch: i64, parts: Vec<P>) -> Result<(), CheckpointError> {
+        let parts = parts.into_iter().map(Into::into).collect();
         if let Some(last) = self.last.filter(|last| epoch <= *last) {
             return Err(CheckpointError::Order { epoch, last });
         }

@@ -142,11 +142,11 @@ fn checkpoints_build_on_each_other() {
 fn epochs_ascend() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = Checkpointer::start(dir.path(), 1, None).unwrap();
-    writer.write(5, Vec::new()).unwrap();
-    assert!(matches!(writer.write(5, Vec::new()), Err(CheckpointError::Order { epoch: 5, last: 5 })));
+    writer.write(5, Vec::<Part>::new()).unwrap();
+    assert!(matches!(writer.write(5, Vec::<Part>::new()), Err(CheckpointError::Order { epoch: 5, last: 5 })));
     let base = writer.drain().unwrap().pop().unwrap();
     let mut writer = Checkpointer::start(dir.path(), 2, Some(base)).unwrap();
-    assert!(matches!(writer.write(4, Vec::new()), Err(CheckpointError::Order { epoch: 4, last: 5 })));
+    assert!(matches!(writer.write(4, Vec::<Part>::new()), Err(CheckpointError::Order { epoch: 4, last: 5 })));
     assert_eq!(writer.written().unwrap(), []);
 }
 

@@ -5,8 +5,9 @@
 
 use super::file::{FileReader, Place, delete};
 use super::format::Header;
-use super::merge::{Merged, Run, Sorted, plan};
-use super::{CheckpointEntry, CheckpointError, CheckpointFile, FORMAT, Part};
+use super::merge::{Merged, Run, plan};
+use super::packed::PackedPart;
+use super::{CheckpointEntry, CheckpointError, CheckpointFile, FORMAT};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use drivetrain_schemas::records::RecordKind;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ pub(super) const STEP: usize = 4096;
 pub(super) const CROWD: usize = 4;
 
 pub(super) enum Command {
-    Write(i64, Vec<Part>),
+    Write(i64, Vec<PackedPart>),
     Named(CheckpointEntry),
 }
 
@@ -106,16 +107,20 @@ impl Keeper {
     }
 
     /// Writes an epoch's parts, durable.
-    pub(super) fn write(&mut self, epoch: i64, parts: Vec<Part>) -> Result<CheckpointEntry, CheckpointError> {
-        let mut operators: BTreeMap<String, Vec<Part>> = BTreeMap::new();
-        for part in parts.into_iter().filter(|p| !p.records.is_empty()) {
+    pub(super) fn write<P: Into<PackedPart>>(
+        &mut self,
+        epoch: i64,
+        parts: Vec<P>,
+    ) -> Result<CheckpointEntry, CheckpointError> {
+        let mut operators: BTreeMap<String, Vec<PackedPart>> = BTreeMap::new();
+        for part in parts.into_iter().map(Into::into).filter(|p: &PackedPart| !p.is_empty()) {
             self.check_kind(&part)?;
             operators.entry(part.operator.clone()).or_default().push(part);
         }
         let first_epoch = self.epoch.map_or(epoch.min(0), |last| last + 1);
         let mut written = Vec::new();
         for (operator, parts) in operators {
-            let header = self.header(operator, parts[0].records.kind(), first_epoch, epoch);
+            let header = self.header(operator, parts[0].kind, first_epoch, epoch);
             written.extend(self.write_parts(header, parts)?);
         }
         if !written.is_empty() {
@@ -130,11 +135,14 @@ impl Keeper {
     }
 
     /// One operator's file. Its workers have no keys in common; had they, the last worker's record would stand.
-    fn write_parts(&mut self, header: Header, mut parts: Vec<Part>) -> Result<Option<CheckpointFile>, CheckpointError> {
+    fn write_parts(
+        &mut self,
+        header: Header,
+        mut parts: Vec<PackedPart>,
+    ) -> Result<Option<CheckpointFile>, CheckpointError> {
         parts.sort_by_key(|p| p.worker);
-        parts.iter_mut().for_each(|p| p.records.sort());
         let whole = !self.files.contains_key(&header.operator);
-        let sources = parts.iter().map(|p| Sorted::new(p.records.iter())).collect();
+        let sources = parts.into_iter().map(PackedPart::open).collect::<Result<_, _>>()?;
         let seq = self.next_seq();
         let mut run = Run::new(Merged::new(sources, whole), &self.place, header, seq);
         run.step(usize::MAX)?;
@@ -228,8 +236,8 @@ impl Keeper {
     }
 
     /// All parts of an operator are of one kind; that its older files are too is found when they are merged or loaded.
-    fn check_kind(&mut self, part: &Part) -> Result<(), CheckpointError> {
-        let found = part.records.kind();
+    fn check_kind(&mut self, part: &PackedPart) -> Result<(), CheckpointError> {
+        let found = part.kind;
         let expected = *self.kinds.entry(part.operator.clone()).or_insert(found);
         if found == expected {
             return Ok(());

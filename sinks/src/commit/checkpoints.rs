@@ -1,6 +1,6 @@
 //! Checkpoints on their way to be named by the progress log.
 
-use crate::checkpoint::{CheckpointEntry, CheckpointError, Checkpointer, Part};
+use crate::checkpoint::{CheckpointEntry, CheckpointError, Checkpointer, PackedPart};
 use std::path::Path;
 
 /// The checkpoints' thread, and what it has written that no record names yet.
@@ -18,7 +18,7 @@ impl Checkpoints {
     }
 
     /// Hands over all parts of an epoch.
-    pub(super) fn write(&mut self, epoch: i64, parts: Vec<Part>) -> Result<(), CheckpointError> {
+    pub(super) fn write(&mut self, epoch: i64, parts: Vec<PackedPart>) -> Result<(), CheckpointError> {
         self.checkpointer.write(epoch, parts)
     }
 

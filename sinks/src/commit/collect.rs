@@ -1,7 +1,7 @@
 //! Messages by epoch, until the epochs are finished.
 
 use super::CommitError;
-use crate::checkpoint::Part;
+use crate::checkpoint::PackedPart;
 use crate::message::{Message, Output, Ticket};
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ pub(super) struct Finished {
     pub(super) ticket: Ticket,
     pub(super) outputs: Vec<Output>,
     /// Of a flagged epoch.
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<PackedPart>,
 }
 
 #[derive(Debug, Default)]
 struct Pending {
     ticket: Option<Ticket>,
     outputs: Vec<Output>,
-    parts: Vec<Part>,
+    parts: Vec<PackedPart>,
 }
 
 /// See the module.
@@ -87,7 +87,7 @@ impl Collector {
             let (epoch, Pending { ticket, outputs, parts }) = first.remove_entry();
             let Some(ticket) = ticket else { continue };
             if let Some(part) = parts.first().filter(|_| !ticket.checkpoint) {
-                let problem = format!("a part of {} came, and no checkpoint was asked for", part.operator);
+                let problem = format!("a part of {} came, and no checkpoint was asked for", part.operator());
                 return Err(CommitError::Protocol { epoch, problem });
             }
             self.taken = epoch;

@@ -2,7 +2,7 @@
 
 use super::collect::Finished;
 use super::intake::Intake;
-use crate::checkpoint::Part;
+use crate::checkpoint::PackedPart;
 use crate::digest::{Digester, Digests};
 use crate::history::EpochRows;
 use crate::message::{Output, Ticket};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Consolidated {
     pub(super) ticket: Ticket,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<PackedPart>,
     pub(super) history: EpochRows,
     pub(super) changes: Vec<LiveChange>,
     pub(super) dead_letters: Vec<DeadLetter>,

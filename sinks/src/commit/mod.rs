@@ -92,6 +92,8 @@ pub struct CommitterConfig {
     pub job: String,
     pub config_hash: String,
     pub version: String,
+    /// [`crate::recovery::Identity::sections`]; recorded with each checkpoint.
+    pub sections: BTreeMap<String, String>,
     /// Workers that send frontiers, over all processes.
     pub workers: usize,
     pub catalogue: Arc<Catalogue>,

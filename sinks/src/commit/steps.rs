@@ -88,7 +88,8 @@ impl Steps {
         }
         let (catalogue, history) = (config.catalogue.clone(), config.history.clone());
         let history = HistoryWriter::start(data, config.generation, catalogue, history, published)?;
-        let manifest = ManifestWriter::open(data, config.generation)?;
+        let manifest =
+            ManifestWriter::open(data, config.generation, config.history.bindings.0.max(config.history.as_of.0))?;
         let checkpoints = Checkpoints::start(data, config.generation, checkpoint)?;
         committed.store(after, Ordering::Release);
         let summary = Summary { committed_epoch: record.committed_epoch, topics: record.topics, ..Summary::default() };
@@ -211,7 +212,7 @@ impl Steps {
             self.history.add(history)?;
             self.state.pass(&ticket);
             if ticket.checkpoint {
-                parts.push(self.state.capture());
+                parts.push(self.state.capture().into());
                 self.checkpoints.write(ticket.epoch, parts)?;
             }
             if self.repeat.is_some() {
@@ -286,6 +287,7 @@ impl Steps {
             history_epoch: self.history_epoch,
             topics: topics.clone(),
             digests: self.state.digests.clone(),
+            sections: group.checkpoint.iter().flat_map(|_| self.config.sections.clone()).collect(),
             checkpoint: group.checkpoint.clone(),
             end: group.end(),
         };

@@ -4,7 +4,7 @@
 use super::epoch::consolidate_rows;
 use super::*;
 use crate::live::{LocalOutlet, read_dead_letters, read_latest};
-use crate::manifest::{epoch_at, manifest, wall_times};
+use crate::manifest::{epoch_at, manifest, wall_of};
 use crate::message::{Output, Ticket};
 use crate::progress::data::Held;
 use crate::progress::local;
@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 const WALL: i64 = 1_780_000_000_000_000;
 
 fn identity() -> Identity {
-    Identity { job: "job".into(), config_hash: "c".into(), version: "v".into() }
+    Identity { job: "job".into(), config_hash: "c".into(), version: "v".into(), sections: BTreeMap::new() }
 }
 
 /// A job that has never run.
@@ -32,10 +32,20 @@ fn start_with(dir: &Path, workers: usize, outlet: impl FnOnce(&DataDir) -> Box<d
     let mut outlet = outlet(&data);
     let started = recovery::start(&data, outlet.as_mut(), &identity()).unwrap();
     let Start::New { generation } = started else { panic!("it has run: {started:?}") };
-    let Identity { job, config_hash, version } = identity();
+    let Identity { job, config_hash, version, sections } = identity();
     let (catalogue, history) = (Arc::new(Catalogue::default()), HistoryConfig::default());
-    let config =
-        CommitterConfig { data, generation, job, config_hash, version, workers, catalogue, history, resume: None };
+    let config = CommitterConfig {
+        data,
+        generation,
+        job,
+        config_hash,
+        version,
+        sections,
+        workers,
+        catalogue,
+        history,
+        resume: None,
+    };
     Committer::start(config, outlet).unwrap()
 }
 
@@ -236,7 +246,7 @@ fn the_progress_log_tells_it_all() {
         let bytes = std::fs::read(dir.path().join(&file.path)).unwrap();
         assert_eq!(file.checksum, format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&bytes)));
     }
-    assert_eq!(wall_times(dir.path()).unwrap()[&2], WALL + 8_000_000);
+    assert_eq!(wall_of(dir.path(), Some(2)).unwrap(), Some(WALL + 8_000_000));
     assert_eq!(epoch_at(dir.path(), WALL + 7_999_999).unwrap(), Some(1));
     assert_eq!(epoch_at(dir.path(), WALL - 1).unwrap(), None);
     let data = DataDir::lock(dir.path(), "job", WALL, Held::Refuse).unwrap();

@@ -127,7 +127,7 @@ impl OpenFile {
         let sink = Hashing { file: BufWriter::with_capacity(1 << 18, file), hash: Xxh3::new(), bytes: 0 };
         let properties = properties(table, config);
         let writer = ArrowWriter::try_new(sink, schema, Some(properties))
-            .map_err(|source| HistoryError::Parquet { path: tmp.clone(), source })?;
+            .map_err(|source| HistoryError::parquet(&tmp, source))?;
         let stats = GroupStats { retractions: 0, min_epoch: i64::MAX, max_epoch: i64::MIN };
         Ok(Self { writer, tmp, place: place.clone(), dir, table: table.id, seq, rows: 0, stats })
     }
@@ -140,7 +140,7 @@ impl OpenFile {
 
     /// Adds rows to the row group being written.
     pub(crate) fn append(&mut self, batch: &RecordBatch, stats: GroupStats) -> Result<(), HistoryError> {
-        self.writer.write(batch).map_err(|source| HistoryError::Parquet { path: self.tmp.clone(), source })?;
+        self.writer.write(batch).map_err(|source| HistoryError::parquet(&self.tmp, source))?;
         self.rows += batch.num_rows() as u64;
         self.stats.retractions += stats.retractions;
         self.stats.min_epoch = self.stats.min_epoch.min(stats.min_epoch);
@@ -150,7 +150,7 @@ impl OpenFile {
 
     /// Ends the row group being written.
     pub(crate) fn end_group(&mut self) -> Result<(), HistoryError> {
-        self.writer.flush().map_err(|source| HistoryError::Parquet { path: self.tmp.clone(), source })
+        self.writer.flush().map_err(|source| HistoryError::parquet(&self.tmp, source))
     }
 
     /// Bytes of the row group being written.
@@ -176,7 +176,7 @@ impl OpenFile {
 
     /// Completes the file and makes it durable under its staging name.
     pub(crate) fn finish(mut self) -> Result<FileEntry, HistoryError> {
-        let error = |source| HistoryError::Parquet { path: self.tmp.clone(), source };
+        let error = |source| HistoryError::parquet(&self.tmp, source);
         self.writer.finish().map_err(error)?;
         let sink = self.writer.inner_mut();
         sink.flush().and_then(|()| sink.file.get_ref().sync_all()).at("cannot write", &self.tmp)?;

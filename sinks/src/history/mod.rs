@@ -34,6 +34,7 @@ use drivetrain_schemas::reading::ReadingBatch;
 use drivetrain_schemas::row::Row;
 use drivetrain_schemas::table::TableId;
 use drivetrain_schemas::time::{format_date, parse_rfc3339};
+use parquet::errors::ParquetError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -51,7 +52,7 @@ pub enum HistoryError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error("cannot write {path}: {source}")]
-    Parquet { path: PathBuf, source: parquet::errors::ParquetError },
+    Parquet { path: PathBuf, source: ParquetError },
     #[error(transparent)]
     Arrow(#[from] ArrowError),
     #[error("{0}")]
@@ -60,6 +61,19 @@ pub enum HistoryError {
     Thread(std::io::Error),
     #[error("the history's thread ended unexpectedly")]
     Gone,
+}
+
+impl HistoryError {
+    /// The writer wraps what the disk says; a person needs that, and the remedy.
+    fn parquet(path: &Path, source: ParquetError) -> Self {
+        match source {
+            ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+                Ok(source) => FileError { action: "cannot write", path: path.to_path_buf(), source: *source }.into(),
+                Err(inner) => HistoryError::Parquet { path: path.to_path_buf(), source: ParquetError::External(inner) },
+            },
+            source => HistoryError::Parquet { path: path.to_path_buf(), source },
+        }
+    }
 }
 
 /// All history rows of one finished epoch, consolidated.

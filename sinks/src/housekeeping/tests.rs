@@ -67,7 +67,7 @@ impl World {
         let files = writer.drain().unwrap().files;
         publish(self.data(), generation, &files).unwrap();
         let newest = epochs.last().copied().unwrap_or(-1);
-        let mut manifest = ManifestWriter::open(self.data(), 1).unwrap();
+        let mut manifest = ManifestWriter::open(self.data(), 1, i64::MAX).unwrap();
         manifest.publish(&self.publication(1, newest, files.clone())).unwrap();
         let ticket = |epoch: &i64| Ticket { epoch: *epoch, wall: epoch * MINUTE, ..Ticket::default() };
         manifest.bind(&epochs.iter().map(ticket).collect::<Vec<_>>()).unwrap();

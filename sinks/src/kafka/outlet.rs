@@ -198,15 +198,23 @@ impl TransactionalSink {
         self.send(&self.dead_letter.0, Some(partition), None, payload, Some(headers))
     }
 
-    /// Waits until the broker has everything. A flush with a timeout polls for 100 ms at a time, whether or not the
-    /// deliveries have come by then; so it is asked without one, and polled in between.
+    /// Waits until the broker has everything. librdkafka's own flush is not used: with a timeout it polls for 100 ms at a
+    /// time, and without one each call makes its threads look at every message that waits, so that a large transaction
+    /// takes time with the square of its messages. `linger.ms` sends them by itself.
     fn flush(&self) -> Result<(), KafkaError> {
-        let start = Instant::now();
-        while let Err(e) = self.producer.flush(Duration::ZERO) {
-            self.producer.poll(Duration::from_millis(1));
-            if start.elapsed() >= PATIENCE || e.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut) {
-                return Err(self.error("cannot write to Kafka", &e));
+        let (mut left, mut since) = (i32::MAX, Instant::now());
+        loop {
+            let waiting = self.producer.in_flight_count();
+            if waiting == 0 {
+                break;
             }
+            if waiting < left {
+                (left, since) = (waiting, Instant::now());
+            } else if since.elapsed() >= PATIENCE {
+                let error = ClientError::Flush(RDKafkaErrorCode::OperationTimedOut);
+                return Err(self.error("cannot write to Kafka", &error));
+            }
+            self.producer.poll(Duration::from_millis(5));
         }
         let failed = self.producer.context().failed.lock().ok().and_then(|mut f| f.take());
         failed.map_or(Ok(()), |e| Err(self.error("cannot write to Kafka", &e)))

@@ -5,7 +5,8 @@
 //! <data>/manifest/g<n>.jsonl   checked lines. The first: everything published when generation n began; then one for each
 //!                              commit that published files, after they have got their final names; now and then all of
 //!                              them become one line
-//! <data>/bindings/g<n>.jsonl   the tickets of committed epochs, one JSON object a line
+//! <data>/bindings/g<n>.jsonl   the tickets of committed epochs, one JSON object a line; older ones in compressed
+//!                              segments beside it, as long as `history.bindings` says
 //! ```
 //!
 //! Readers take the manifest of the highest generation: a start writes everything anew under its own, and renames it into
@@ -18,11 +19,14 @@
 //! Every file that a manifest and that log name exists. A commit's tickets and files are here, durable, before the progress log is
 //! trimmed of it.
 
+mod bindings;
 mod writer;
 
+pub(crate) use bindings::is_segment;
+use bindings::{Wall, each_line_near, each_line_of_all, wall};
 pub(crate) use writer::{ManifestWriter, Publication};
 
-use crate::files::{At, FileError};
+use crate::files::FileError;
 use crate::housekeeping::Expired;
 use crate::housekeeping::log::Log;
 use crate::message::Ticket;
@@ -30,10 +34,7 @@ use crate::progress::FileEntry;
 use crate::progress::data::{BINDINGS, MANIFEST, generation_file, generations};
 use crate::progress::{lines, local};
 use drivetrain_schemas::table::TableId;
-use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// The published history at one instant.
@@ -121,22 +122,11 @@ fn damaged(path: &Path, line: u64) -> FileError {
     FileError { action: "cannot use", path: path.to_path_buf(), source }
 }
 
-/// The wall time (µs) of each committed epoch, by epoch: for `--as-of TIME`.
-pub fn wall_times(data: &Path) -> Result<BTreeMap<i64, i64>, FileError> {
-    each_wall(data, BTreeMap::new(), |walls, (epoch, wall)| _ = walls.insert(epoch, wall))
-}
-
 /// Folds (epoch, wall time) of all bindings.
 fn each_wall<S>(data: &Path, state: S, step: impl Fn(&mut S, (i64, i64))) -> Result<S, FileError> {
-    /// The part of a ticket that is wanted.
-    #[derive(Deserialize)]
-    struct Wall {
-        epoch: i64,
-        wall: i64,
-    }
     let mut state = state;
-    each_binding(&data.join(BINDINGS), |line| {
-        if let Ok(Wall { epoch, wall }) = serde_json::from_str(line) {
+    each_line_of_all(&data.join(BINDINGS), |line| {
+        if let Some(Wall { epoch, wall }) = wall(line) {
             step(&mut state, (epoch, wall));
         }
     })?;
@@ -156,35 +146,38 @@ pub(crate) fn epoch_before(data: &Path, span: i64) -> Result<Option<i64>, FileEr
     })
 }
 
-/// The newest epoch whose wall time is at or before `wall` (µs); `None` when all are later.
+/// The newest epoch whose wall time is at or before `wall` (µs); `None` when all are later. Where the clock was set back,
+/// the last epoch counts.
 pub fn epoch_at(data: &Path, wall: i64) -> Result<Option<i64>, FileError> {
-    Ok(wall_times(data)?.into_iter().rev().find(|(_, w)| *w <= wall).map(|(epoch, _)| epoch))
+    let mut found = None;
+    each_line_near(&data.join(BINDINGS), wall, |line| {
+        if let Some(line) = bindings::wall(line).filter(|line| line.wall <= wall) {
+            found = found.max(Some(line.epoch));
+        }
+    })?;
+    Ok(found)
+}
+
+/// The wall time (µs) of an epoch, or of the first one that is recorded.
+pub fn wall_of(data: &Path, epoch: Option<i64>) -> Result<Option<i64>, FileError> {
+    let first = each_wall(data, None, |first: &mut Option<(i64, i64)>, line| {
+        if epoch.is_none_or(|epoch| epoch == line.0) && first.is_none_or(|held| line.0 <= held.0) {
+            *first = Some(line);
+        }
+    })?;
+    Ok(first.map(|(_, wall)| wall))
 }
 
 /// The tickets of a directory of bindings (`<data>/bindings`), by epoch. Lines that are no tickets, such as one that a
 /// crash has torn, are left out: an epoch that is missing for it is found by its number.
 pub fn bindings(dir: &Path) -> Result<BTreeMap<i64, Ticket>, FileError> {
     let mut tickets = BTreeMap::new();
-    each_binding(dir, |line| {
+    each_line_of_all(dir, |line| {
         if let Ok(ticket) = serde_json::from_str::<Ticket>(line) {
             tickets.insert(ticket.epoch, ticket);
         }
     })?;
     Ok(tickets)
-}
-
-/// Hands on each line of all generations, the lowest first, so that the last one of an epoch counts.
-fn each_binding(dir: &Path, mut each: impl FnMut(&str)) -> Result<(), FileError> {
-    for generation in generations(dir)? {
-        let path = generation_file(dir, generation);
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(&path).at("cannot open", &path)?);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line).at("cannot read", &path)? > 0 {
-            each(std::str::from_utf8(&line).unwrap_or("").trim_end());
-            line.clear();
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -218,7 +211,7 @@ mod tests {
         let data = dir.path();
         assert_eq!(manifest(data).unwrap().generation, 0);
         ManifestWriter::begin(data, 1, &publication(1, 0, &[]), &[]).unwrap();
-        let mut first = ManifestWriter::open(data, 1).unwrap();
+        let mut first = ManifestWriter::open(data, 1, i64::MAX).unwrap();
         first.publish(&publication(1, 1, &["a", "b"])).unwrap();
         first.publish(&publication(1, 2, &["c"])).unwrap();
         assert_eq!(names(data), ["a", "b", "c"]);
@@ -240,7 +233,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path();
         ManifestWriter::begin(data, 1, &publication(1, 0, &[]), &[]).unwrap();
-        let mut writer = ManifestWriter::open(data, 1).unwrap();
+        let mut writer = ManifestWriter::open(data, 1, i64::MAX).unwrap();
         let path = data.join("manifest/g1.jsonl");
         let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
         let counts: Vec<usize> = (1..8)
@@ -258,7 +251,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path();
         ManifestWriter::begin(data, 1, &publication(1, 0, &["a"]), &[]).unwrap();
-        ManifestWriter::open(data, 1).unwrap().publish(&publication(1, 1, &["b"])).unwrap();
+        ManifestWriter::open(data, 1, i64::MAX).unwrap().publish(&publication(1, 1, &["b"])).unwrap();
         let path = data.join("manifest/g1.jsonl");
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
@@ -277,20 +270,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path();
         ManifestWriter::begin(data, 1, &publication(1, 0, &[]), &[]).unwrap();
-        let mut first = ManifestWriter::open(data, 1).unwrap();
+        let mut first = ManifestWriter::open(data, 1, i64::MAX).unwrap();
         first.bind(&[ticket(0, 10), ticket(1, 20), ticket(2, 30)]).unwrap();
         // The third line is torn; the successor had it from the progress log.
         let path = data.join("bindings/g1.jsonl");
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 5]).unwrap();
         ManifestWriter::begin(data, 10, &publication(10, 0, &[]), &[ticket(1, 20), ticket(2, 30)]).unwrap();
-        ManifestWriter::open(data, 10).unwrap().bind(&[ticket(3, 40)]).unwrap();
+        ManifestWriter::open(data, 10, i64::MAX).unwrap().bind(&[ticket(3, 40)]).unwrap();
         let tickets = bindings(&data.join(BINDINGS)).unwrap();
         assert_eq!(
             tickets.into_values().collect::<Vec<_>>(),
             (0..4).map(|e| ticket(e, e * 10 + 10)).collect::<Vec<_>>()
         );
-        assert_eq!(wall_times(data).unwrap(), [(0, 10), (1, 20), (2, 30), (3, 40)].into());
+        assert_eq!((wall_of(data, Some(2)).unwrap(), wall_of(data, None).unwrap()), (Some(30), Some(10)));
         assert_eq!((epoch_at(data, 39).unwrap(), epoch_at(data, 9).unwrap()), (Some(2), None));
     }
 }

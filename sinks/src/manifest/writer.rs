@@ -1,5 +1,6 @@
 //! Writes the manifest and the bindings of one generation.
 
+use super::bindings::{BindingsWriter, text};
 use super::{Manifest, published};
 use crate::failpoint;
 use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir};
@@ -8,7 +9,7 @@ use crate::progress::data::{BINDINGS, MANIFEST, generation_file, generations};
 use crate::progress::lines::{self, Appender};
 use crate::progress::{FORMAT, FileEntry};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -61,8 +62,7 @@ pub(crate) struct ManifestWriter {
     manifest: Appender,
     /// Lines of the manifest.
     lines: u64,
-    bindings: File,
-    bindings_path: PathBuf,
+    bindings: BindingsWriter,
 }
 
 impl ManifestWriter {
@@ -97,14 +97,14 @@ impl ManifestWriter {
     }
 
     /// Opens the files of a generation that has begun.
-    pub(crate) fn open(data: &Path, generation: u64) -> Result<Self, FileError> {
+    /// `keep`: how long tickets are kept, µs.
+    pub(crate) fn open(data: &Path, generation: u64, keep: i64) -> Result<Self, FileError> {
         let path = generation_file(&data.join(MANIFEST), generation);
         let mut lines = 0;
         let good = lines::scan(&path, |_| lines += 1)?.good;
-        let bindings_path = generation_file(&data.join(BINDINGS), generation);
-        let bindings = OpenOptions::new().append(true).open(&bindings_path).at("cannot open", &bindings_path)?;
+        let bindings = BindingsWriter::open(&data.join(BINDINGS), generation, keep)?;
         let manifest = Appender::open(&path, good)?;
-        Ok(Self { data: data.to_path_buf(), generation, manifest, lines, bindings, bindings_path })
+        Ok(Self { data: data.to_path_buf(), generation, manifest, lines, bindings })
     }
 
     /// Adds a publication, durable: its files count from now on.
@@ -135,20 +135,11 @@ impl ManifestWriter {
 
     /// Adds committed tickets. Not synced: the progress log has them too, until it is trimmed.
     pub(crate) fn bind(&mut self, tickets: &[Ticket]) -> Result<(), FileError> {
-        self.bindings.write_all(text(tickets).as_bytes()).at("cannot write", &self.bindings_path)
+        self.bindings.add(tickets)
     }
 
     /// Makes the tickets durable.
     pub(crate) fn sync(&mut self) -> Result<(), FileError> {
-        self.bindings.sync_data().at("cannot sync", &self.bindings_path)
+        self.bindings.sync()
     }
-}
-
-fn text(tickets: &[Ticket]) -> String {
-    let mut text = String::new();
-    for ticket in tickets {
-        text.push_str(&serde_json::to_string(ticket).unwrap_or_default());
-        text.push('\n');
-    }
-    text
 }

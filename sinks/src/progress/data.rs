@@ -22,6 +22,7 @@ use crate::checkpoint::CHECKPOINTS;
 use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir, write_atomically};
 use crate::housekeeping::log::{COMPACTED, LOG as CHANGES};
 use crate::housekeeping::place::Lock;
+use crate::manifest::is_segment;
 use drivetrain_schemas::table::{DEAD_LETTER, TableId, Topic};
 use drivetrain_schemas::time::format_rfc3339;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,13 @@ pub enum DataError {
     Compacting { data: PathBuf },
     #[error("{place} has progress of an earlier run of job {job:?}; use --fresh to start over, or another place")]
     HasProgress { place: String, job: String },
+}
+
+impl DataError {
+    /// Whether it is for the user to mend at once, by another command (exit code 2).
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, DataError::File(_) | DataError::Progress(_))
+    }
 }
 
 /// Whether a job has written to a directory (or what it wrote was copied there).
@@ -155,6 +163,10 @@ impl DataDir {
             deleted.push(local::LOG.to_string());
         }
         self.delete_generations(BINDINGS, &mut deleted)?;
+        for name in list(&self.path.join(BINDINGS))?.into_iter().filter(|name| is_segment(name)) {
+            remove_file(&self.path.join(BINDINGS).join(&name))?;
+            deleted.push(format!("{BINDINGS}/{name}"));
+        }
         remove_file(&self.path.join(local::LOG).with_extension("tmp"))?;
         // As they were called before every path had a generation.
         for name in ["manifest.jsonl", "bindings/tickets.jsonl"] {
@@ -291,6 +303,7 @@ mod tests {
             "progress/log.jsonl",
             "bindings/g2.jsonl",
             "bindings/g10.jsonl",
+            "bindings/g2-0-17.jsonl.zst",
             "bindings/tickets.jsonl",
         ];
         let foreign = [
@@ -309,6 +322,7 @@ mod tests {
             deleted,
             [
                 "bindings/g10.jsonl",
+                "bindings/g2-0-17.jsonl.zst",
                 "bindings/g2.jsonl",
                 "bindings/tickets.jsonl",
                 "checkpoints/g3",

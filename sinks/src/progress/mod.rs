@@ -81,6 +81,9 @@ pub struct ProgressRecord {
     /// The checkpoint that counts from now on; its epoch is at most `history_epoch`. None: that of an earlier record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointEntry>,
+    /// With a checkpoint: what it was made with ([`crate::recovery::Identity::sections`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sections: BTreeMap<String, String>,
     /// The input ended here by itself ([`Ticket::end`]): nothing more is to come.
     #[serde(default)]
     pub end: bool,

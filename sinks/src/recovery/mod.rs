@@ -119,11 +119,29 @@ pub enum RecoveryError {
          with --fresh"
     )]
     Changed { what: &'static str, before: String, now: String, epochs: i64 },
+    /// A checkpoint holds what operators have made of their part of the configuration.
+    #[error(
+        "`{section}` of the configuration has changed, and what the job keeps (at its checkpoint of epoch {epoch}) was made \
+         with the earlier one. Start it with the earlier `{section}`, or start over with --fresh{}",
+        hint(section)
+    )]
+    Section { section: String, epoch: i64 },
     #[error(
         "{data} has published history files, and the progress log knows of none: they are of another run. Use another data \
          directory, or --fresh to start over"
     )]
     NoProgress { data: String },
+}
+
+/// What else a user can do who wants to change a section.
+fn hint(section: &str) -> &'static str {
+    match section {
+        "policy" => {
+            ". Or leave it as it was and publish the new policy as a document (`reference.policies`): it governs from then \
+             on, and what it changes is written"
+        }
+        _ => "",
+    }
 }
 
 impl RecoveryError {
@@ -139,7 +157,10 @@ impl RecoveryError {
     /// Whether it is for the user to mend at once, by another command (exit code 2).
     pub fn is_usage(&self) -> bool {
         use RecoveryError as E;
-        matches!(self, E::Format { .. } | E::OtherJob { .. } | E::Changed { .. } | E::NoProgress { .. })
+        matches!(
+            self,
+            E::Format { .. } | E::OtherJob { .. } | E::Changed { .. } | E::Section { .. } | E::NoProgress { .. }
+        )
     }
 }
 
@@ -197,7 +218,7 @@ fn read(data: &DataDir, outlet: &dyn Outlet, identity: &Identity) -> Result<(Pas
 /// Step 0: from here on no earlier generation can commit.
 fn claim(outlet: &mut dyn Outlet, identity: &Identity, generation: u64) -> Result<(), RecoveryError> {
     failpoint::hit("claim.before")?;
-    let Identity { job, config_hash, version } = identity.clone();
+    let Identity { job, config_hash, version, .. } = identity.clone();
     outlet.claim(&Claim { generation, job, config_hash, version }).map_err(OutletError::from)?;
     Ok(failpoint::hit("claim.after")?)
 }

@@ -4,6 +4,7 @@ use super::RecoveryError;
 use crate::checkpoint::CheckpointEntry;
 use crate::message::Ticket;
 use crate::progress::{FORMAT, FileEntry, ProgressEntry, ProgressRecord};
+use std::collections::BTreeMap;
 
 /// Who is starting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Identity {
     pub config_hash: String,
     /// Version of the code.
     pub version: String,
+    /// A hash of each section of the configuration that must be the same where operators go on from a checkpoint.
+    pub sections: BTreeMap<String, String>,
 }
 
 /// The log, read and checked.
@@ -25,6 +28,8 @@ pub(super) struct Past {
     pub(super) last: Option<ProgressRecord>,
     /// The last one that was named.
     pub(super) checkpoint: Option<CheckpointEntry>,
+    /// What it was made with ([`Identity::sections`]).
+    sections: BTreeMap<String, String>,
     /// All that the log still has, ascending.
     pub(super) tickets: Vec<Ticket>,
     /// Files that commits have named: number of the commit, its generation, its files.
@@ -65,6 +70,7 @@ impl Past {
         }
         if record.checkpoint.is_some() {
             self.checkpoint.clone_from(&record.checkpoint);
+            self.sections = std::mem::take(&mut record.sections);
         }
         self.tickets.append(&mut record.epochs);
         if !record.published.is_empty() {
@@ -114,7 +120,7 @@ impl Past {
     /// Whether this run may go on.
     ///
     /// # Errors
-    /// [`RecoveryError::OtherJob`], [`RecoveryError::Changed`].
+    /// [`RecoveryError::OtherJob`], [`RecoveryError::Changed`], [`RecoveryError::Section`].
     pub(super) fn check(&self, identity: &Identity) -> Result<(), RecoveryError> {
         let Some(last) = &self.last else { return Ok(()) };
         if last.job != identity.job {
@@ -128,6 +134,17 @@ impl Past {
         match same.into_iter().find(|(_, before, now)| before != now) {
             Some((what, before, now)) if epochs > 0 && !last.end => {
                 Err(RecoveryError::Changed { what, before: before.clone(), now: now.clone(), epochs })
+            }
+            _ => self.check_sections(identity),
+        }
+    }
+
+    /// Operators go on with state that fits their configuration. A section that was not there before is of something new.
+    fn check_sections(&self, identity: &Identity) -> Result<(), RecoveryError> {
+        let fits = |(name, before): &(&String, &String)| identity.sections.get(*name) == Some(*before);
+        match (&self.checkpoint, self.sections.iter().find(|section| !fits(section))) {
+            (Some(checkpoint), Some((section, _))) if !self.last.as_ref().is_some_and(|last| last.end) => {
+                Err(RecoveryError::Section { section: section.clone(), epoch: checkpoint.epoch })
             }
             _ => Ok(()),
         }

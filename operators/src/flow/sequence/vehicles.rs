@@ -27,8 +27,6 @@ pub(super) struct Said {
     pub(super) trips: Vec<Change<TripFact>>,
     /// More is to be said of this epoch: [`Vehicles::go_on`].
     pub(super) more: bool,
-    /// The changes since the last checkpoint, when this epoch is one and nothing more is to be said.
-    pub(super) changed: Vec<Records>,
 }
 
 /// A vehicle's state; after a restart it stays packed until somebody asks for it.
@@ -165,12 +163,12 @@ impl Vehicles {
         Ok(())
     }
 
-    /// What has changed since the last checkpoint, in parts of about [`PART`]; no two have a key in common.
-    fn changed(&mut self) -> Vec<Records> {
-        let Some(touched) = &mut self.touched else { return Vec::new() };
+    /// Hands over what has changed since the last checkpoint, in parts of about [`PART`]; no two have a key in common.
+    fn keep(&mut self, keep: &mut dyn FnMut(Records)) {
+        let Some(touched) = &mut self.touched else { return };
         let mut touched = std::mem::take(touched);
         touched.sort_unstable();
-        let (mut parts, mut kept) = (Vec::new(), Records::keyed());
+        let mut kept = Records::keyed();
         kept.put(&[], |out| pack(&Common { clocks: self.clocks.clone(), last_flush: self.last_flush }, out));
         for place in touched {
             let slot = &mut self.slots[place as usize];
@@ -182,11 +180,10 @@ impl Vehicles {
                 state.keep(|out| pack(&header, out), &mut kept);
             }
             if kept.bytes() >= PART {
-                parts.push(std::mem::replace(&mut kept, Records::keyed()));
+                keep(std::mem::replace(&mut kept, Records::keyed()));
             }
         }
-        parts.push(kept);
-        parts
+        keep(kept);
     }
 
     fn touch(touched: &mut Option<Vec<u32>>, slot: &mut Slot, place: u32) {
@@ -197,8 +194,8 @@ impl Vehicles {
         }
     }
 
-    /// Runs one complete epoch.
-    pub(super) fn run(&mut self, batches: Vec<ReadingBatch>, marks: Vec<Mark>) -> Said {
+    /// Runs one complete epoch. `keep` is given what has changed, when it is a checkpoint.
+    pub(super) fn run(&mut self, batches: Vec<ReadingBatch>, marks: Vec<Mark>, keep: &mut dyn FnMut(Records)) -> Said {
         let (mut wall, mut flush, mut end, mut flagged) = (0, false, false, false);
         for mark in marks {
             match mark {
@@ -217,23 +214,25 @@ impl Vehicles {
         self.readings(&mut batches, wall, &mut outcome);
         if end {
             self.ending = Some(Ending { place: 0, wall, flagged });
-            return self.finish(batches, outcome);
+            return self.finish(batches, outcome, keep);
         }
         if let Some(watermark) = self.watermark() {
             self.silence(watermark, wall, &mut outcome);
         }
         let states = self.states(wall, flush);
-        let changed = if flagged { self.changed() } else { Vec::new() };
-        Said { changed, ..self.said(batches, outcome, states) }
+        if flagged {
+            self.keep(keep);
+        }
+        self.said(batches, outcome, states)
     }
 
     /// Says more of the epoch that was not done.
-    pub(super) fn go_on(&mut self) -> Said {
-        self.finish(Vec::new(), Outcome::default())
+    pub(super) fn go_on(&mut self, keep: &mut dyn FnMut(Records)) -> Said {
+        self.finish(Vec::new(), Outcome::default(), keep)
     }
 
     /// Closes what is open of some more vehicles: all at once would be more facts than there are at any other time.
-    fn finish(&mut self, batches: Vec<ReadingBatch>, mut outcome: Outcome) -> Said {
+    fn finish(&mut self, batches: Vec<ReadingBatch>, mut outcome: Outcome, keep: &mut dyn FnMut(Records)) -> Said {
         let Some(Ending { mut place, wall, flagged }) = self.ending.take() else {
             return self.said(batches, outcome, Vec::new());
         };
@@ -252,8 +251,10 @@ impl Vehicles {
             return Said { more: true, ..self.said(batches, outcome, Vec::new()) };
         }
         let states = self.states(wall, true);
-        let changed = if flagged { self.changed() } else { Vec::new() };
-        Said { changed, ..self.said(batches, outcome, states) }
+        if flagged {
+            self.keep(keep);
+        }
+        self.said(batches, outcome, states)
     }
 
     /// The global watermark: the minimum over the partitions that are not idle, the maximum when all are.
@@ -387,7 +388,6 @@ impl Vehicles {
             },
             trips: facts.trips,
             more: false,
-            changed: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::source::RemoteChunk;
 use drivetrain_schemas::reading::Origin;
 use drivetrain_schemas::records::Records;
-use drivetrain_sinks::checkpoint::Part;
+use drivetrain_sinks::checkpoint::PackedPart;
 use drivetrain_sinks::message::Output;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ pub(super) enum ToLeader {
     },
     Part {
         epoch: i64,
-        part: Part,
+        part: PackedPart,
     },
     Frontier {
         worker: usize,
@@ -154,7 +154,7 @@ mod tests {
             Cell::Binary(&[0, 200]),
             Cell::Json("{}"),
         ]);
-        let part = Part { operator: "sequence".into(), worker: 3, records };
+        let part = drivetrain_sinks::checkpoint::Part { operator: "sequence".into(), worker: 3, records }.into();
         let messages = [
             ToLeader::Output { epoch: 7, output: Output::Rows { table: TableId::Trips, rows: vec![(row, -1)] } },
             ToLeader::Part { epoch: 7, part },

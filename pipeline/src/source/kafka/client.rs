@@ -19,7 +19,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// librdkafka's log goes to ours.
 pub(crate) struct Context;
@@ -117,13 +117,24 @@ impl Client {
             let reason = format!("topic {name:?} is read already; name each topic once");
             return Err(SourceError::Config { from, field: "topics", reason });
         }
-        let topics = look_up(&consumer, &names, &settings.brokers, settings.connect_timeout)?;
+        let mut topics = look_up(&consumer, &names, &settings.brokers, settings.connect_timeout)?;
+        // A broker with much to do may answer with the topics, and too late with their ids.
+        let lacks_ids = |topics: &Topics| {
+            let mut known = bindings.iter().filter(|(_, b)| b.topic_id.is_some());
+            known.any(|(origin, _)| topics.get(&*origin.name).is_some_and(|(_, id)| id.is_none()))
+        };
+        let until = Instant::now() + 3 * settings.connect_timeout;
+        while lacks_ids(&topics) && Instant::now() < until {
+            topics = look_up(&consumer, &names, &settings.brokers, settings.connect_timeout)?;
+        }
         for (origin, binding) in bindings {
-            let now = topics.get(&*origin.name).and_then(|(_, id)| id.clone());
-            if let (Some(was), Some(is)) = (&binding.topic_id, now)
-                && *was != is
-            {
-                return Err(SourceError::Recreated { topic: origin.name.to_string(), was: was.clone(), is });
+            let (Some((_, now)), Some(was)) = (topics.get(&*origin.name), &binding.topic_id) else { continue };
+            let topic = origin.name.to_string();
+            match now {
+                Some(is) if is == was => {}
+                Some(is) => return Err(SourceError::Recreated { topic, was: was.clone(), is: is.clone() }),
+                // It may be another one: to read on would be a guess.
+                None => return Err(SourceError::NoId { topic, was: was.clone() }),
             }
         }
         let (found, looking) = look_out(&consumer, &settings, names)?;
@@ -139,7 +150,7 @@ impl Client {
     /// Partitions that have appeared since; they are read from their beginning.
     pub(crate) fn discovered(&mut self) -> Result<Vec<Opened>, SourceError> {
         let Ok(found) = self.found.try_recv() else { return Ok(Vec::new()) };
-        let topics = match found {
+        let mut topics = match found {
             Ok(topics) => topics,
             Err(error @ SourceError::UnknownTopic { .. }) => return Err(error),
             Err(error) => {
@@ -147,11 +158,14 @@ impl Client {
                 return Ok(Vec::new());
             }
         };
-        for (name, (_, id)) in &topics {
-            if let (Some((_, Some(was))), Some(is)) = (self.topics.get(name), id)
-                && was != is
-            {
-                return Err(SourceError::Recreated { topic: name.clone(), was: was.clone(), is: is.clone() });
+        for (name, (_, id)) in &mut topics {
+            let Some((_, Some(was))) = self.topics.get(name) else { continue };
+            match id {
+                Some(is) if is != was => {
+                    return Err(SourceError::Recreated { topic: name.clone(), was: was.clone(), is: is.clone() });
+                }
+                // When the broker does not tell this time, the next answer is compared with what is known.
+                id => *id = Some(was.clone()),
             }
         }
         self.open_new(topics, |client, topic, partition, _| client.offset(StartAt::Earliest, topic, partition))

@@ -56,7 +56,7 @@ fn ids(consumer: &Consumer, names: &[String], timeout: Duration) -> Vec<(String,
     let names: Vec<CString> = names.iter().filter_map(|n| CString::new(n.as_str()).ok()).collect();
     let mut pointers: Vec<_> = names.iter().map(|n| n.as_ptr()).collect();
     // Ids are a safeguard; a broker that does not answer (librdkafka's mock does not) must not hold up the start.
-    let millis = timeout.as_millis().min(2000) as i32;
+    let millis = timeout.as_millis().min(5000) as i32;
     // SAFETY: the client is alive during the call, `pointers` hold as many zero-terminated names as is said, and
     // librdkafka copies them. What is made here (collection, queue, event) is destroyed here, once, also when it is null.
     unsafe {

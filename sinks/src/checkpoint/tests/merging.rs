@@ -81,7 +81,7 @@ fn files_stay_few_when_checkpoints_always_wait() {
     let (outbox, results) = unbounded();
     for epoch in 1..=60 {
         let parts = ["a", "b"].map(|op| keyed(op, 0, &[(&format!("{epoch:02}"), Some("v"))]));
-        commands.send(Command::Write(epoch, parts.into())).unwrap();
+        commands.send(Command::Write(epoch, parts.map(Into::into).into())).unwrap();
     }
     drop(commands);
     Keeper::new(Place::new(dir.path(), 1), None).run(&inbox, &outbox);

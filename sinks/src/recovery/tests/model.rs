@@ -100,7 +100,7 @@ impl Model {
                     records
                         .put(key.to_string().as_bytes(), |out| out.extend(self.counts[key].to_string().into_bytes()));
                 }
-                messages.push(Message::Part { epoch, part: Part { operator: "model".into(), worker, records } });
+                messages.push(Message::Part { epoch, part: Part { operator: "model".into(), worker, records }.into() });
             }
             messages.push(Message::Frontier { worker, epoch: epoch + 1 });
         }

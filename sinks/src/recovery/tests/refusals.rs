@@ -7,6 +7,7 @@ use crate::live::LocalOutlet;
 use crate::message::Ticket;
 use crate::progress::data::Held;
 use crate::progress::{ProgressEntry, ProgressRecord};
+use std::collections::BTreeMap;
 
 /// A run that was killed with a checkpoint and epochs left to repeat after it.
 fn killed() -> World {
@@ -76,7 +77,8 @@ fn another_job_and_a_history_without_a_log() {
     let start = |job: &str| {
         let data = DataDir::lock(&world.data(), job, WALL, Held::Refuse).unwrap();
         let mut outlet = LocalOutlet::open(&data).unwrap();
-        let identity = Identity { job: job.into(), config_hash: "c".into(), version: "v".into() };
+        let identity =
+            Identity { job: job.into(), config_hash: "c".into(), version: "v".into(), sections: BTreeMap::new() };
         recovery_start(&data, &mut outlet, &identity).unwrap_err()
     };
     let error = start("other");
@@ -122,6 +124,26 @@ fn a_log_with_something_missing_is_damaged() {
     let ProgressEntry::Commit(old) = commit(1, 1, &[0], None) else { return };
     let error = of(vec![ProgressEntry::Commit(ProgressRecord { format: 0, version: "0.0.9".into(), ..old })]);
     assert!(error.unwrap_err().to_string().contains("Run drivetrain 0.0.9"));
+}
+
+/// Operators' state is that of the sections with which it was made.
+#[test]
+fn another_section_is_refused_after_a_clean_stop() {
+    let sections = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let run = |pairs: &[(&str, &str)]| Run { sections: sections(pairs), ..Run::default() };
+    let mut world = World::new(false, true, Ending::Stop);
+    world.run(&run(&[("policy", "1"), ("time", "1")])).unwrap();
+    world.until += 5;
+    let log = || std::fs::read(world.data().join("progress/log.jsonl")).unwrap();
+    let before = log();
+    for (pairs, section) in [(&[("policy", "1"), ("time", "2")][..], "`time`"), (&[("time", "1")], "`policy`")] {
+        let error = world.run(&run(pairs)).unwrap_err();
+        assert!(error.contains(section) && error.contains("--fresh"), "{error}");
+        assert_eq!(error.contains("as a document"), section == "`policy`", "{error}");
+    }
+    assert!(log() == before, "a refused start has written");
+    world.run(&run(&[("policy", "1"), ("sources.new", "1"), ("time", "1")])).unwrap();
+    assert_eq!(world.seen().tickets_until(), world.until);
 }
 
 #[test]

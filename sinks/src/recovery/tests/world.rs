@@ -138,11 +138,12 @@ pub(super) struct Run {
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) bug: Option<i64>,
     pub(super) version: &'static str,
+    pub(super) sections: BTreeMap<String, String>,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self { workers: 2, plan: None, bug: None, version: "v" }
+        Self { workers: 2, plan: None, bug: None, version: "v", sections: BTreeMap::new() }
     }
 }
 
@@ -200,7 +201,12 @@ impl World {
             Some(broker) => Box::new(Client::connect(broker)),
             None => Box::new(LocalOutlet::open(&data).map_err(|e| e.to_string())?.with_small(0)),
         };
-        let identity = Identity { job: "job".into(), config_hash: "c".into(), version: run.version.into() };
+        let identity = Identity {
+            job: "job".into(),
+            config_hash: "c".into(),
+            version: run.version.into(),
+            sections: run.sections.clone(),
+        };
         let started = recovery::start(&data, outlet.as_mut(), &identity).map_err(|e| e.to_string())?;
         let (generation, resumed) = match started {
             Start::Finished { .. } => return Ok(()),
@@ -225,10 +231,20 @@ impl World {
         let eager =
             HistoryConfig { buffer: units::ByteSize(1), roll_bytes: units::ByteSize(1), ..HistoryConfig::default() };
         let history = if self.eager { eager } else { HistoryConfig::default() };
-        let Identity { job, config_hash, version } = identity;
+        let Identity { job, config_hash, version, sections } = identity;
         let (workers, catalogue) = (run.workers, catalogue());
-        let config =
-            CommitterConfig { data, generation, job, config_hash, version, workers, catalogue, history, resume };
+        let config = CommitterConfig {
+            data,
+            generation,
+            job,
+            config_hash,
+            version,
+            sections,
+            workers,
+            catalogue,
+            history,
+            resume,
+        };
         let handle = Committer::start(config, outlet).map_err(|e| e.to_string())?;
         let (sender, committed) = (handle.sender(), handle.committed());
         let repeated = plan.into_iter().map(Some).chain(std::iter::repeat(None));

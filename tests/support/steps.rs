@@ -1,0 +1,47 @@
+//! Kills at each named step of the commit protocol.
+
+/// The steps of `sinks/src/failpoint.rs` that a replay comes to, with how many times it passes each before it is killed.
+pub const STEPS: [(&str, u32); 31] = [
+    ("claim.before", 1),
+    ("claim.after", 1),
+    ("begin", 3),
+    ("produce.before", 2),
+    ("produce.between", 30),
+    ("recovery.live", 1),
+    ("record", 4),
+    ("recovery.staging", 1),
+    ("commit.before", 3),
+    ("recovery.sweep", 1),
+    ("commit.after", 2),
+    ("recovery.bindings", 1),
+    ("history.close", 1),
+    ("recovery.manifest", 1),
+    ("history.closed", 1),
+    ("recovery.done", 1),
+    ("final_files", 3),
+    ("checkpoint.write", 1),
+    ("checkpoint.sync", 1),
+    ("checkpoint.rename", 1),
+    ("publish.before", 1),
+    ("publish.between", 1),
+    ("publish.after", 1),
+    ("manifest.before", 1),
+    ("manifest.between", 1),
+    ("manifest.after", 1),
+    ("trim.before", 1),
+    ("trim.between", 1),
+    ("trim.after", 1),
+    ("checkpoint.write", 5),
+    ("commit.after", 9),
+];
+
+/// Has a job started again and again, each time to be killed at another step: `start` is given the value of
+/// `DRIVETRAIN_FAILPOINT`, and gives the exit code (none: ended by a signal) and what was said.
+pub fn kill_at_each_step(what: &str, mut start: impl FnMut(&str) -> (Option<i32>, String)) {
+    for (step, nth) in STEPS {
+        let point = format!("{step}:{nth}");
+        let (code, said) = start(&point);
+        assert_ne!(code, Some(0), "{what}: the input ended before {point}: make it longer");
+        assert_eq!(code, None, "{what}: {point}: {said}");
+    }
+}
