@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::process::Stdio;
 use support::{drivetrain, one, recording, replay, repository, run, sql};
 
 /// A configuration and its run on a small input; the run's argument is the configuration.
@@ -293,4 +294,15 @@ fn check_shows_what_becomes_of_records_and_writes_nothing() {
     assert!(lines[6].contains("not mapped: colour (2)"), "{shown}");
     assert!(show(&["-n", "1"]).contains("1 records: 1 decoded"));
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "check has written something");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let mut command = drivetrain();
+    command.args(["check", "--config"]).arg(repository("configs/fleet.toml"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

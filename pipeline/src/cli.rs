@@ -77,6 +77,7 @@ impl Failure {
 
 /// Parses the command line, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
+    end_when_nobody_reads();
     let result = match Cli::try_parse() {
         Ok(cli) => start_logging(&cli.log).and_then(|()| dispatch(cli.command)),
         // --help and --version.
@@ -94,6 +95,18 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Where `println!` would panic since the reader is gone (`… | head`), the program ends, and well.
+fn end_when_nobody_reads() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let said = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if said.starts_with("failed printing to stdout") {
+            std::process::exit(0);
+        }
+        before(info);
+    }));
 }
 
 fn dispatch(command: Command) -> Result<(), Failure> {
