@@ -108,7 +108,7 @@ fn every_answer_from_the_limit_on_stays() {
     copy(&data, &before);
     let many = files(&data.join("history")).len();
 
-    let config = keeping(scratch.path(), "1s");
+    let config = keeping(scratch.path(), "100ms");
     let plan = said(&mut compact(&config, &data, &["--dry-run"]));
     assert!(plan.contains("become fewer, and changes up to epoch"), "{plan}");
     assert!(!data.join("compacted").exists(), "a dry run writes nothing");
