@@ -15,9 +15,7 @@ Needs confluent-kafka and kcat, a broker, and a release build of the program.
 """
 
 import json
-import os
 import random
-import re
 import signal
 import statistics
 import subprocess
@@ -26,14 +24,14 @@ import tempfile
 import threading
 import time
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+
+from job import Job
 
 brokers, drivetrain = sys.argv[1:3]
 sizes = [int(n) for n in sys.argv[3:]] or [10_000, 100_000, 1_000_000]
 base = datetime(2026, 5, 1, 8, tzinfo=timezone.utc)
-reference = Path(__file__).parent.parent / "configs" / "fleet.toml"
 
 
 def stamp(at):
@@ -47,22 +45,10 @@ def reading(vehicle, trip, at, g=0.1):
     )
 
 
-class Job:
+class Restart(Job):
     def __init__(self, keys, directory):
-        self.name, self.directory, self.vehicles = f"restart{keys}", Path(directory), keys // 2
-        self.topic = f"{self.name}-readings"
-        text = reference.read_text()
-        for pattern, value in [
-            (r'^name = ".*"', f'name = "{self.name}"'),
-            (r'^topic_prefix = ".*"', f'topic_prefix = "{self.name}."'),
-            (r'^topics = .*', f'topics = ["{self.topic}"]'),
-            (r'^checkpoint_every = .*', 'checkpoint_every = "5s"'),
-        ]:
-            text, found = re.subn(pattern, value, text, count=1, flags=re.M)
-            assert found, pattern
-        self.config = self.directory / "job.toml"
-        self.config.write_text(text)
-        self.data = self.directory / "data"
+        super().__init__(drivetrain, brokers, f"restart{keys}", directory, checkpoint_every='"5s"')
+        self.vehicles = keys // 2
         self.producer = Producer({"bootstrap.servers": brokers, "linger.ms": 1, "queue.buffering.max.messages": 1_000_000})
 
     def load(self):
@@ -77,34 +63,6 @@ class Job:
                     kcat.stdin.write(f"v{v:07}|{reading(v, trip, at)}\n".encode())
         kcat.stdin.close()
         assert kcat.wait() == 0
-
-    def start(self):
-        env = {**os.environ, "DRIVETRAIN_KAFKA__BROKERS": brokers}
-        self.process = subprocess.Popen(
-            [drivetrain, "run", "--workers", "2", "--config", self.config, "--data", self.data],
-            stderr=open(self.directory / "log", "a"), stdout=subprocess.DEVNULL, env=env)
-
-    def end(self, how):
-        self.process.send_signal(how)
-        return self.process.wait()
-
-    def peak(self):
-        return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) // 1024
-
-    def wait_read(self):
-        consumer = Consumer({"bootstrap.servers": brokers, "group.id": self.name})
-        ids = consumer.list_topics(self.topic, timeout=30).topics[self.topic].partitions
-        places = [TopicPartition(self.topic, p) for p in ids]
-        ends = {p.partition: consumer.get_watermark_offsets(p, timeout=30)[1] for p in places}
-        while True:
-            assert self.process.poll() is None, (self.directory / "log").read_text()
-            try:
-                if all(p.offset >= ends[p.partition] for p in consumer.committed(places, timeout=30)):
-                    break
-            except KafkaException:
-                pass  # the group has no coordinator yet
-            time.sleep(0.2)
-        consumer.close()
 
     def scores(self):
         topic = f"{self.name}.trip_scores"
@@ -128,7 +86,7 @@ class Job:
                     continue
                 if json.loads(message.value())["harsh_braking"] >= harsh:
                     return
-            assert self.process.poll() is None, (self.directory / "log").read_text()
+            self.check()
 
 
 def background(job, stop, trip):
@@ -177,7 +135,7 @@ print("| keys | load, records/s | peak, MB | checkpoint, MB | probe median / p99
 print("|---|---|---|---|---|---|---|")
 for keys in sizes:
     with tempfile.TemporaryDirectory() as directory:
-        job = Job(keys, directory)
+        job = Restart(keys, directory)
         job.load()
         began = time.perf_counter()
         job.start()
@@ -185,7 +143,7 @@ for keys in sizes:
         rate = 20 * job.vehicles / (time.perf_counter() - began)
         median, p99, most = probe(job)
         job.wait_read()
-        peak = job.peak()
+        peak = job.memory("VmHWM")
         assert job.end(signal.SIGTERM) == 0
         size = sum(f.stat().st_size for f in (job.data / "checkpoints").rglob("*") if f.is_file()) / 1e6
         clean = restart(job, 11)

@@ -45,6 +45,20 @@ pub struct Meta {
     pub tags: Option<Arc<str>>,
 }
 
+/// Interned circumstances, and the hash of their vehicle ([`crate::key::hash`]): whoever needs it would have to go and
+/// fetch the name.
+#[derive(Clone, Copy, Debug)]
+pub struct Interned<'a> {
+    pub meta: &'a Arc<Meta>,
+    pub hash: u64,
+}
+
+impl<'a> Interned<'a> {
+    pub fn new(meta: &'a Arc<Meta>) -> Self {
+        Self { meta, hash: crate::key::hash(&meta.vehicle) }
+    }
+}
+
 /// The head of one reading in a [`ReadingBatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
@@ -69,6 +83,8 @@ pub struct ReadingBatch {
     /// Number of signals in the catalogue.
     pub width: usize,
     pub metas: Vec<Arc<Meta>>,
+    /// Of each of `metas`, the hash of its vehicle.
+    pub hashes: Vec<u64>,
     pub heads: Vec<Head>,
     pub values: Vec<i64>,
     /// Values that were unusable and made null: (row, signal), ascending by row.
@@ -77,13 +93,14 @@ pub struct ReadingBatch {
 
 impl ReadingBatch {
     pub fn new(origin: Arc<Origin>, width: usize) -> Self {
-        Self { origin, width, metas: Vec::new(), heads: Vec::new(), values: Vec::new(), invalid: Vec::new() }
+        Self::with_capacity(origin, width, 0)
     }
 
     /// With room for `readings`.
     pub fn with_capacity(origin: Arc<Origin>, width: usize, readings: usize) -> Self {
         let (heads, values) = (Vec::with_capacity(readings), Vec::with_capacity(readings * width));
-        Self { origin, width, metas: Vec::with_capacity(readings), heads, values, invalid: Vec::new() }
+        let (metas, hashes) = (Vec::with_capacity(readings), Vec::with_capacity(readings));
+        Self { origin, width, metas, hashes, heads, values, invalid: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -104,11 +121,18 @@ impl ReadingBatch {
     }
 
     /// Appends a reading; `head.meta` is overwritten. Consecutive readings with the same `meta` share an entry.
-    pub fn push(&mut self, mut head: Head, meta: &Arc<Meta>, values: &[i64]) {
+    pub fn push(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64]) {
+        self.push_interned(head, Interned::new(meta), values);
+    }
+
+    /// The same, where the hash is known.
+    #[inline]
+    pub fn push_interned(&mut self, mut head: Head, Interned { meta, hash }: Interned<'_>, values: &[i64]) {
         debug_assert_eq!(values.len(), self.width);
         let shared = self.metas.last().is_some_and(|last| Arc::ptr_eq(last, meta));
         if !shared {
             self.metas.push(meta.clone());
+            self.hashes.push(hash);
         }
         head.meta = (self.metas.len() - 1) as u32;
         self.heads.push(head);
@@ -205,7 +229,7 @@ impl std::ops::AddAssign<&IntakeCounts> for IntakeCounts {
 /// worker that owns its vehicle, and by `drivetrain check`, which prints.
 pub trait Accept {
     /// One reading, and the signals whose values were made null. `head.meta` is to be ignored.
-    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64], invalid: &[u16]);
+    fn reading(&mut self, head: Head, interned: Interned<'_>, values: &[i64], invalid: &[u16]);
     fn trip(&mut self, trip: TripPayload);
     fn reject(&mut self, reject: Reject);
 }

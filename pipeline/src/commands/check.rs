@@ -9,10 +9,9 @@ use clap::Args;
 use drivetrain_schemas::catalogue::{Catalogue, SignalType};
 use drivetrain_schemas::decode::Decoder;
 use drivetrain_schemas::fixed;
-use drivetrain_schemas::reading::{Accept, Head, IntakeCounts, Meta, NULL, Reject, TripPayload};
+use drivetrain_schemas::reading::{Accept, Head, IntakeCounts, Interned, NULL, Reject, TripPayload};
 use drivetrain_schemas::time::format_rfc3339;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -87,7 +86,7 @@ impl Printer<'_> {
 }
 
 impl Accept for Printer<'_> {
-    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64], _invalid: &[u16]) {
+    fn reading(&mut self, head: Head, Interned { meta, .. }: Interned<'_>, values: &[i64], _invalid: &[u16]) {
         let mut line = format!("{:>6}  {}  vehicle={}", head.position, format_rfc3339(head.at), meta.vehicle);
         for (name, value) in [("driver", &meta.driver), ("trip", &meta.trip), ("fleet", &meta.fleet)] {
             if let Some(value) = value {

@@ -12,10 +12,10 @@
 use crate::source::{Chunk, ToWorker};
 use crossbeam_channel::{Receiver, TryRecvError};
 use drivetrain_operators::flow::Time;
-use drivetrain_operators::flow::sequence::{Mark, Routed, owner};
+use drivetrain_operators::flow::sequence::{Mark, Routed};
 use drivetrain_schemas::control::ControlChange;
 use drivetrain_schemas::decode::Decoder;
-use drivetrain_schemas::reading::{Accept, Head, IntakeCounts, Meta, Origin, ReadingBatch, Reject, TripPayload};
+use drivetrain_schemas::reading::{Accept, Head, IntakeCounts, Interned, Origin, ReadingBatch, Reject, TripPayload};
 use std::sync::Arc;
 use std::time::Duration;
 use timely::dataflow::operators::Capability;
@@ -150,7 +150,6 @@ fn decode(decoder: &mut Decoder, chunk: &Chunk, workers: u64, width: usize) -> D
     let share = if workers > 1 { chunk.len() / workers as usize * 9 / 8 + 8 } else { chunk.len() };
     let mut router = Router {
         batches: (0..workers).map(|_| ReadingBatch::with_capacity(chunk.origin.clone(), width, share)).collect(),
-        last: None,
         payloads: Vec::new(),
         rejects: Vec::new(),
         clock: None,
@@ -170,26 +169,16 @@ fn decode(decoder: &mut Decoder, chunk: &Chunk, workers: u64, width: usize) -> D
 /// Sorts readings by the worker that owns their vehicle.
 struct Router {
     batches: Vec<ReadingBatch>,
-    /// The last reading's circumstances and worker: consecutive ones often are of one vehicle.
-    last: Option<(Arc<Meta>, usize)>,
     payloads: Vec<TripPayload>,
     rejects: Vec<Reject>,
     clock: Option<i64>,
 }
 
 impl Accept for Router {
-    fn reading(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64], invalid: &[u16]) {
+    fn reading(&mut self, head: Head, interned: Interned<'_>, values: &[i64], invalid: &[u16]) {
         self.clock = self.clock.max(Some(head.at));
-        let worker = match &self.last {
-            _ if self.batches.len() == 1 => 0,
-            Some((last, worker)) if Arc::ptr_eq(last, meta) => *worker,
-            _ => {
-                let worker = owner(&meta.vehicle, self.batches.len() as u64) as usize;
-                self.last = Some((meta.clone(), worker));
-                worker
-            }
-        };
-        self.batches[worker].push(head, meta, values);
+        let worker = (interned.hash % self.batches.len() as u64) as usize;
+        self.batches[worker].push_interned(head, interned, values);
         self.batches[worker].mark_invalid(invalid);
     }
 

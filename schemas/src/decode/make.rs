@@ -10,7 +10,7 @@ use super::trie::{Pass, Trie};
 use super::view::{Raw, View};
 use crate::json::Scanner;
 use crate::mapping::Layout;
-use crate::reading::{Head, Meta, NULL, TripPayload, TripSample};
+use crate::reading::{Head, Interned, NULL, TripPayload, TripSample};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ impl Maker {
         view: &View<'a>,
         element: u32,
         invalid: &mut i64,
-        sink: &mut impl FnMut(Head, &Arc<Meta>, &[i64], &[u16]),
+        sink: &mut impl FnMut(Head, Interned<'_>, &[i64], &[u16]),
     ) -> Result<(), Flaw> {
         let vehicle = vehicle(plan, view)?;
         let sent = sent(plan, view)?;

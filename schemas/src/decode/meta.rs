@@ -1,11 +1,9 @@
 //! The circumstances of readings, interned: consecutive readings of a vehicle share one [`Meta`].
 
-use crate::reading::Meta;
-use foldhash::fast::FixedState;
+use crate::reading::{Interned, Meta};
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::borrow::Cow;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Vehicles whose last circumstances are kept; beyond, the table starts over.
@@ -28,22 +26,22 @@ pub(crate) struct Candidate<'a> {
 struct Held {
     hash: u64,
     meta: Arc<Meta>,
-    /// [`write_key`] of them: what is compared with the next reading lies in one place, not in a string each.
-    key: Box<[u8]>,
+    /// [`write_key`] of them: what is compared with the next reading lies in one place, not in a string each, and mostly
+    /// right here. Tables of vehicles are larger than caches: each place is a wait.
+    key: SmallVec<[u8; 64]>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MetaCache {
     table: HashTable<Held>,
-    hasher: FixedState,
     key: Vec<u8>,
 }
 
 impl MetaCache {
     /// The shared form of `c`: the vehicle's last one when nothing has changed, else a new one that shares its parts.
     #[inline]
-    pub(crate) fn intern(&mut self, c: &Candidate<'_>) -> &Arc<Meta> {
-        let hash = self.hasher.hash_one(&*c.vehicle);
+    pub(crate) fn intern(&mut self, c: &Candidate<'_>) -> Interned<'_> {
+        let hash = crate::key::hash(&c.vehicle);
         if self.table.len() >= MAX_VEHICLES {
             self.table.clear();
         }
@@ -55,13 +53,13 @@ impl MetaCache {
                 let held = found.into_mut();
                 if *held.key != **key {
                     held.meta = Arc::new(renewed(&held.meta, c));
-                    held.key = key.as_slice().into();
+                    held.key = SmallVec::from_slice(key);
                 }
-                &held.meta
+                Interned { meta: &held.meta, hash }
             }
             hashbrown::hash_table::Entry::Vacant(empty) => {
-                let held = Held { hash, meta: Arc::new(fresh(c)), key: key.as_slice().into() };
-                &empty.insert(held).into_mut().meta
+                let held = Held { hash, meta: Arc::new(fresh(c)), key: SmallVec::from_slice(key) };
+                Interned { meta: &empty.insert(held).into_mut().meta, hash }
             }
         }
     }
@@ -162,7 +160,7 @@ mod tests {
             let mut cache = MetaCache::default();
             let mut last = std::collections::BTreeMap::<String, (Plain, Arc<Meta>)>::new();
             for p in all {
-                let meta = cache.intern(&candidate(&p)).clone();
+                let meta = cache.intern(&candidate(&p)).meta.clone();
                 prop_assert_eq!(&*meta, &fresh(&candidate(&p)));
                 if let Some((before, held)) = last.get(&p.0) {
                     prop_assert_eq!(*before == p, Arc::ptr_eq(held, &meta));

@@ -34,7 +34,7 @@ pub use csv::CsvHeader;
 
 use crate::catalogue::Catalogue;
 use crate::mapping::{Layout, Limits, Mapping};
-use crate::reading::{Accept, Head, IntakeCounts, Meta, Origin, TripPayload};
+use crate::reading::{Accept, Head, IntakeCounts, Interned, Meta, Origin, TripPayload};
 use arrow::record_batch::RecordBatch;
 use frame::{Frame, Slot};
 use intake::{Intake, rejected};
@@ -140,7 +140,7 @@ pub struct Decoder {
 /// The readings of an expanded record, held until its last element is known to be good.
 #[derive(Clone, Debug, Default)]
 struct Pending {
-    heads: Vec<(Head, Arc<Meta>, make::Invalid)>,
+    heads: Vec<(Head, Arc<Meta>, u64, make::Invalid)>,
     values: Vec<i64>,
     trips: Vec<TripPayload>,
 }
@@ -298,15 +298,15 @@ impl Pending {
         self.trips.clear();
     }
 
-    fn push(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64], invalid: &[u16]) {
-        self.heads.push((head, meta.clone(), invalid.into()));
+    fn push(&mut self, head: Head, Interned { meta, hash }: Interned<'_>, values: &[i64], invalid: &[u16]) {
+        self.heads.push((head, meta.clone(), hash, invalid.into()));
         self.values.extend_from_slice(values);
     }
 
     fn flush(&mut self, width: usize, out: &mut impl Accept) {
-        for (i, (head, meta, invalid)) in self.heads.drain(..).enumerate() {
+        for (i, (head, meta, hash, invalid)) in self.heads.drain(..).enumerate() {
             let values = self.values.get(i * width..(i + 1) * width).unwrap_or_default();
-            out.reading(head, &meta, values, &invalid);
+            out.reading(head, Interned { meta: &meta, hash }, values, &invalid);
         }
         self.values.clear();
         self.trips.drain(..).for_each(|trip| out.trip(trip));

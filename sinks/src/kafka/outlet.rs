@@ -172,12 +172,13 @@ impl TransactionalSink {
         record.key = key;
         record.payload = payload;
         record.headers = headers;
-        let start = Instant::now();
+        // The clock is asked only where there is something to wait for: this is once a change.
+        let mut since = None;
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
-                    if start.elapsed() < PATIENCE =>
+                    if since.get_or_insert_with(Instant::now).elapsed() < PATIENCE =>
                 {
                     self.producer.poll(Duration::from_millis(5));
                     record = back;

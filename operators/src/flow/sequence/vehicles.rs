@@ -6,10 +6,10 @@ use crate::config::KernelConfig;
 use crate::facts::{Change, TripFact, VehicleFact};
 use crate::pack::{pack, unpack, unpack_front};
 use crate::sequence::{Incoming, Outcome, Packed, VehicleState, split_key};
-use drivetrain_schemas::reading::{Origin, ReadingBatch};
+use drivetrain_schemas::key::hash;
+use drivetrain_schemas::reading::{Meta, Origin, ReadingBatch};
 use drivetrain_schemas::records::{self, Records};
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -37,6 +37,7 @@ enum Held {
 
 /// A vehicle and when it is to be looked at again.
 struct Slot {
+    vehicle: Arc<str>,
     held: Held,
     /// [`VehicleState::deadline`], also of one that is packed.
     deadline: Option<i64>,
@@ -78,7 +79,8 @@ struct Common {
 pub(super) struct Vehicles {
     config: Arc<KernelConfig>,
     options: StateOptions,
-    index: HashMap<Arc<str>, u32, FixedState>,
+    /// Hash of each vehicle and its place in `slots`.
+    index: HashTable<(u64, u32)>,
     slots: Vec<Slot>,
     clocks: BTreeMap<Arc<Origin>, i64>,
     idle: BTreeSet<Arc<Origin>>,
@@ -101,7 +103,7 @@ impl Vehicles {
         Self {
             config,
             options,
-            index: HashMap::default(),
+            index: HashTable::new(),
             slots: Vec::new(),
             clocks: BTreeMap::new(),
             idle: BTreeSet::new(),
@@ -142,15 +144,15 @@ impl Vehicles {
         let (vehicle, suffix) = split_key(key).ok_or("its key is not UTF-8")?;
         if !suffix.is_empty() {
             // The vehicle's own key came before.
-            let slot = self.index.get(vehicle).and_then(|place| self.slots.get_mut(*place as usize));
+            let place = self.find(hash(vehicle), |slot| *slot.vehicle == *vehicle);
+            let slot = place.and_then(|place| self.slots.get_mut(place as usize));
             let Some(Slot { held: Held::Packed(packed), .. }) = slot else { return Err("it has no head".into()) };
             packed.push(suffix, value);
             return Ok(());
         }
         let (header, state) = unpack_front::<Header>(value)?;
+        let mut slot = Slot::new(vehicle.into(), Held::Packed(Packed::new(state)));
         let place = self.slots.len() as u32;
-        self.index.insert(vehicle.into(), place);
-        let mut slot = Slot::new(Held::Packed(Packed::new(state)));
         (slot.heard, slot.deadline, slot.dirty) = (header.heard, header.deadline, header.dirty);
         if header.dirty {
             self.dirty.push(place);
@@ -159,7 +161,7 @@ impl Vehicles {
             slot.scheduled = deadline;
             self.deadlines.push(Reverse((deadline, place)));
         }
-        self.slots.push(slot);
+        self.add(hash(vehicle), slot);
         Ok(())
     }
 
@@ -271,7 +273,7 @@ impl Vehicles {
             for (row, head) in batch.heads.iter().enumerate() {
                 if last.0 != head.meta {
                     let meta = &mut batch.metas[head.meta as usize];
-                    last = (head.meta, self.slot(&meta.vehicle));
+                    last = (head.meta, self.slot(batch.hashes[head.meta as usize], meta));
                     self.slots[last.1 as usize].aliases.unify(meta);
                 }
                 order.push((last.1, head.at, b as u32, row as u32));
@@ -299,15 +301,28 @@ impl Vehicles {
         self.order = order;
     }
 
-    fn slot(&mut self, vehicle: &Arc<str>) -> u32 {
-        if let Some(slot) = self.index.get(vehicle) {
-            return *slot;
+    /// The place of the vehicle with these circumstances. The name is compared only where the pointer is not known.
+    #[inline]
+    fn slot(&mut self, hash: u64, meta: &Arc<Meta>) -> u32 {
+        if let Some(place) = self.find(hash, |slot| slot.aliases.have(meta) || slot.vehicle == meta.vehicle) {
+            return place;
         }
-        let slot = self.slots.len() as u32;
-        self.index.insert(vehicle.clone(), slot);
+        let vehicle = meta.vehicle.clone();
         let state = VehicleState::new(&self.config, vehicle.clone());
-        self.slots.push(Slot::new(Held::Live(Box::new(state))));
-        slot
+        self.add(hash, Slot::new(vehicle, Held::Live(Box::new(state))))
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, is_it: impl Fn(&Slot) -> bool) -> Option<u32> {
+        let found = |(h, place): &(u64, u32)| *h == hash && self.slots.get(*place as usize).is_some_and(&is_it);
+        self.index.find(spread(hash), found).map(|(_, place)| *place)
+    }
+
+    fn add(&mut self, hash: u64, slot: Slot) -> u32 {
+        let place = self.slots.len() as u32;
+        self.slots.push(slot);
+        self.index.insert_unique(spread(hash), (hash, place), |(hash, _)| spread(*hash));
+        place
     }
 
     /// Closes, for the outside, what has been open for too long of vehicles that say nothing.
@@ -393,8 +408,9 @@ impl Vehicles {
 }
 
 impl Slot {
-    fn new(held: Held) -> Self {
+    fn new(vehicle: Arc<str>, held: Held) -> Self {
         Self {
+            vehicle,
             held,
             deadline: None,
             heard: i64::MIN,
@@ -414,6 +430,12 @@ impl Slot {
             deadlines.push(Reverse((deadline, vehicle)));
         }
     }
+}
+
+/// The hash for a table: its low bits choose the place there, and those of all vehicles of a worker may be the same.
+#[inline]
+fn spread(hash: u64) -> u64 {
+    hash.rotate_left(32)
 }
 
 /// The vehicle's state, unpacked if need be; None with a problem when it cannot be.
