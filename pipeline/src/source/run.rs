@@ -11,12 +11,12 @@ use super::control::{Changes, Control, Reference};
 use super::error::SourceError;
 use super::feed::Progress;
 use super::files::{self, FileInput};
-use super::kafka::{Client, KafkaSettings, Opened, Role, Wanted};
+use super::kafka::{Client, KafkaSettings, Opened, Role, Unbound, Wanted};
 use super::lanes::{Lane, Lanes};
 use super::outlet::{Outlet, Turns};
 use super::ticker::{EpochSettings, Mode, Ticker};
 use drivetrain_schemas::control::ControlChange;
-use drivetrain_schemas::reading::Origin;
+use drivetrain_schemas::reading::{Origin, Reject};
 use drivetrain_sinks::message::{Binding, Ticket};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub struct Resume {
     pub bindings: Vec<Binding>,
     /// The control documents that are known at the checkpoint, each as a change.
     pub control: Vec<ControlChange>,
+    /// The control documents that were rejected before.
+    pub rejects: Vec<Reject>,
     /// The idle set at the checkpoint.
     pub idle: Vec<Arc<Origin>>,
     /// Recorded wall time of the last epoch, µs; `None` before the first.
@@ -99,8 +101,9 @@ pub struct SourceSummary {
 pub fn start(job: Job, outlet: Outlet) -> Result<JoinHandle<Result<SourceSummary, SourceError>>, SourceError> {
     let thread = move || {
         let turns = Turns::new(outlet);
+        let only_repeats = !job.plan.go_on;
         let mut reader = Reader::new(job, turns);
-        let result = reader.run();
+        let result = reader.run().map_err(|error| if only_repeats { error.of_repeat() } else { error });
         match &result {
             Err(error) => reader.turns.failed(error),
             Ok(summary) if !summary.ended => reader.turns.stopped(),
@@ -121,6 +124,7 @@ struct Reader {
     /// Bindings of the open epoch, in the order in which their origins were first read in it.
     bound: Vec<Binding>,
     changes: Vec<ControlChange>,
+    rejects: Vec<Reject>,
     idle: Vec<Arc<Origin>>,
     wall: i64,
     housekept: Instant,
@@ -156,6 +160,7 @@ impl Reader {
             client: None,
             bound: Vec::new(),
             changes: Vec::new(),
+            rejects: Vec::new(),
             idle: Vec::new(),
             wall: i64::MIN,
             housekept: now,
@@ -173,7 +178,7 @@ impl Reader {
                 return Ok(self.summary);
             }
         }
-        if plan.tickets.is_empty() || plan.go_on {
+        if plan.go_on {
             self.reference()?;
             self.follow()?;
             self.finish()?;
@@ -189,23 +194,26 @@ impl Reader {
 
     fn open(&mut self) -> Result<(), SourceError> {
         let resumed = self.job.resume.is_some();
-        let mut starts: BTreeMap<Arc<Origin>, Binding> = BTreeMap::new();
-        let first = self.job.plan.tickets.first().filter(|t| t.epoch == 0).cloned();
-        let resume = self.job.resume.iter().flat_map(|r| &r.bindings);
-        for binding in resume.chain(first.iter().flat_map(|t| &t.bindings)) {
-            starts.insert(binding.origin.clone(), binding.clone());
-        }
+        let mut starts = self.job.plan.starts();
+        let unbound = match &self.job.plan {
+            plan if !plan.go_on => Unbound::Left,
+            plan if resumed || plan.is_from_the_start() => Unbound::Earliest,
+            _ => Unbound::Configured,
+        };
         if let Some(resume) = &self.job.resume {
+            starts.extend(resume.bindings.iter().map(|b| (b.origin.clone(), b.clone())));
             self.control.recall(&resume.control);
+            self.control.recall_rejects(&resume.rejects);
             self.idle.clone_from(&resume.idle);
             self.wall = self.wall.max(resume.wall.unwrap_or(i64::MIN));
         }
         self.open_files(&starts)?;
         if let Some(settings) = self.job.input.kafka.clone() {
-            let wanted = self.wanted();
+            let mut wanted = self.wanted();
+            let is_bound = |w: &Wanted| starts.keys().any(|o| o.source == w.source && *o.name == *w.topic);
+            wanted.retain(|w| unbound != Unbound::Left || is_bound(w));
             if !wanted.is_empty() {
-                let known = resumed || first.is_some();
-                let (client, opened) = Client::open(settings, wanted, &starts, known, std::thread::current())?;
+                let (client, opened) = Client::open(settings, wanted, &starts, unbound, std::thread::current())?;
                 self.client = Some(client);
                 self.admit(opened, &starts);
             }
@@ -268,8 +276,11 @@ impl Reader {
             match o.role {
                 Role::Control(kind) => self.control.follow(kind, o.feed),
                 Role::Source(_) => {
-                    let clock = starts.get(&o.origin).and_then(|b| b.clock);
-                    self.lanes.lanes.push(Lane::new(o.origin, o.topic_id, Some(o.start), clock, o.feed));
+                    let known = starts.get(&o.origin);
+                    let (clock, begins) = (known.and_then(|b| b.clock), known.is_none().then_some(o.start));
+                    let mut lane = Lane::new(o.origin, o.topic_id, Some(o.start), clock, o.feed);
+                    lane.begins = begins;
+                    self.lanes.lanes.push(lane);
                 }
             }
         }
@@ -281,15 +292,17 @@ impl Reader {
     /// committed).
     fn repeat(&mut self, ticket: &Ticket) -> Result<bool, SourceError> {
         self.ticker.jump(ticket.epoch, Instant::now());
+        self.watch(Instant::now())?;
         while !self.ticker.may_begin(self.job.committed.load(Ordering::Acquire)) {
             if self.stopped() {
                 return Ok(false);
             }
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        if !ticket.control.is_empty() {
+        if !ticket.control.is_empty() || !ticket.rejects.is_empty() {
             self.control.recall(&ticket.control);
-            self.turns.control(ticket.epoch, ticket.control.clone(), Vec::new())?;
+            self.control.recall_rejects(&ticket.rejects);
+            self.turns.control(ticket.epoch, ticket.control.clone(), ticket.rejects.clone())?;
         }
         // The bindings of epoch 0 are where the partitions begin.
         let bindings = if ticket.epoch == 0 { &[] } else { ticket.bindings.as_slice() };
@@ -361,10 +374,11 @@ impl Reader {
         let changes = self.control.start(&self.job.reference.files, CONTROL_PATIENCE)?;
         let fresh = self.job.resume.is_none() && self.ticker.epoch() == 0;
         if fresh {
-            for lane in &self.lanes.lanes {
+            for lane in &mut self.lanes.lanes {
+                lane.begins = None;
                 if let Some((origin, end)) = &lane.at {
                     let topic_id = lane.topic_id.clone();
-                    self.bound.push(Binding { origin: origin.clone(), topic_id, end: *end, clock: None });
+                    self.bound.push(Binding { origin: origin.clone(), topic_id, start: None, end: *end, clock: None });
                 }
             }
         }
@@ -382,6 +396,7 @@ impl Reader {
         }
         self.ticker.begin(now);
         self.changes.extend(changes.changes.iter().cloned());
+        self.rejects.extend(changes.rejects.iter().cloned());
         self.turns.control(self.ticker.epoch(), changes.changes, changes.rejects)
     }
 
@@ -427,13 +442,14 @@ impl Reader {
         self.ticker.begin(now);
         self.ticker.gave(chunk.len());
         self.count(chunk.len());
-        if let (Some(lane), Some(end)) = (self.lanes.lanes.get(index), chunk.end()) {
+        if let (Some(lane), Some(end)) = (self.lanes.lanes.get_mut(index), chunk.end()) {
             let known = self.bound.iter_mut().rev().find(|b| Arc::ptr_eq(&b.origin, &chunk.origin));
             match known {
                 Some(binding) => (binding.end, binding.clock) = (end, lane.clock),
                 None => self.bound.push(Binding {
                     origin: chunk.origin.clone(),
                     topic_id: lane.topic_id.clone(),
+                    start: lane.begins.take(),
                     end,
                     clock: lane.clock,
                 }),
@@ -454,7 +470,7 @@ impl Reader {
             let ends = bindings.iter().map(|b| (b.origin.clone(), b.end)).collect();
             self.commits.pending.push_back((epoch, ends));
         }
-        let control = std::mem::take(&mut self.changes);
+        let (control, rejects) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.rejects));
         let (wall, idle) = (self.wall, self.idle.clone());
         let every = self.job.epochs.checkpoint_every;
         let due = every.is_some_and(|every| now.duration_since(self.checkpointed) >= every);
@@ -463,7 +479,7 @@ impl Reader {
         if checkpoint {
             self.checkpointed = now;
         }
-        let ticket = Ticket { epoch, wall, bindings, control, idle, end, stop, checkpoint };
+        let ticket = Ticket { epoch, wall, bindings, control, rejects, idle, end, stop, checkpoint };
         self.summary.last_epoch = Some(epoch);
         self.job.progress.epochs.fetch_add(1, Ordering::Relaxed);
         self.turns.close(ticket)
@@ -472,8 +488,7 @@ impl Reader {
     fn housekeep(&mut self, now: Instant) -> Result<(), SourceError> {
         let changes = self.control.poll()?;
         self.give_control(changes, now)?;
-        let Some(client) = &mut self.client else { return Ok(()) };
-        client.serve();
+        let Some(client) = &self.client else { return Ok(()) };
         // A committer that has failed lets nobody wait, but has committed nothing more.
         let committed =
             Some(self.job.committed.load(Ordering::Acquire)).filter(|epoch| *epoch < i64::MAX).unwrap_or(-1);
@@ -485,6 +500,21 @@ impl Reader {
             self.commits.ready.clear();
             self.commits.at = Some(now);
         }
+        self.watch_topics()
+    }
+
+    /// Topics that are not what they were, and new partitions, are noticed while recorded epochs are repeated, too.
+    fn watch(&mut self, now: Instant) -> Result<(), SourceError> {
+        if now.duration_since(self.housekept) < HOUSEKEEPING {
+            return Ok(());
+        }
+        self.housekept = now;
+        self.watch_topics()
+    }
+
+    fn watch_topics(&mut self) -> Result<(), SourceError> {
+        let Some(client) = &mut self.client else { return Ok(()) };
+        client.serve();
         let opened = client.discovered()?;
         for o in &opened {
             tracing::info!(topic = %o.origin.name, partition = o.origin.partition, "a new partition is read");
