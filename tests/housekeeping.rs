@@ -7,20 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use support::world::fleet;
 use support::{TABLES, assert_same, drivetrain, final_state, one, peers, replay, repository, rows_of, run, sql};
-
-/// The reference configuration with other values of some fields.
-fn config(directory: &Path, name: &str, fields: &[(&str, &str)]) -> PathBuf {
-    let text = fs::read_to_string(repository("configs/fleet.toml")).unwrap();
-    let text = fields.iter().fold(text, |text, (field, value)| {
-        let old = text.lines().find(|line| line.starts_with(&format!("{field} = ")));
-        let old = old.unwrap_or_else(|| panic!("{field}")).to_string();
-        text.replacen(&format!("{old}\n"), &format!("{field} = {value}\n"), 1)
-    });
-    let path = directory.join(name);
-    fs::write(&path, text).unwrap();
-    path
-}
 
 /// A job that writes many small files.
 const HURRIED: [(&str, &str); 4] =
@@ -29,7 +17,7 @@ const HURRIED: [(&str, &str); 4] =
 /// A compaction that leaves so much of the past.
 fn keeping(directory: &Path, as_of: &str) -> PathBuf {
     let as_of = format!("\"{as_of}\"");
-    config(directory, "keeping.toml", &[("as_of", &as_of)])
+    fleet(directory, "keeping", &[("as_of", &as_of)])
 }
 
 fn simulate(out: &Path, start: &str, seconds: &str) {
@@ -103,7 +91,7 @@ fn every_answer_from_the_limit_on_stays() {
     let scratch = tempfile::tempdir().unwrap();
     let (input, data) = (scratch.path().join("readings.jsonl"), scratch.path().join("data"));
     simulate(&input, "2026-05-01T23:50:00Z", "15m");
-    replay(&config(scratch.path(), "hurried.toml", &HURRIED), &data, &[], &[&input]);
+    replay(&fleet(scratch.path(), "hurried", &HURRIED), &data, &[], &[&input]);
     let before = scratch.path().join("before");
     copy(&data, &before);
     let many = files(&data.join("history")).len();
@@ -172,7 +160,7 @@ fn while_a_job_writes_and_readers_read() {
     let scratch = tempfile::tempdir().unwrap();
     let (input, data) = (scratch.path().join("readings.jsonl"), scratch.path().join("data"));
     simulate(&input, "2026-05-01T23:50:00Z", "30m");
-    let hurried = config(scratch.path(), "hurried.toml", &HURRIED);
+    let hurried = fleet(scratch.path(), "hurried", &HURRIED);
     let reference = scratch.path().join("reference");
     replay(&hurried, &reference, &[], &[&input]);
     let keeping = keeping(scratch.path(), "500ms");
@@ -214,7 +202,7 @@ fn a_killed_job_goes_on_with_a_compacted_history() {
     // No checkpoint: each start repeats everything, and leaves out what the files say that they hold.
     let mut fields = HURRIED;
     fields[2] = ("checkpoint_every", "\"0s\"");
-    let hurried = config(scratch.path(), "hurried.toml", &fields);
+    let hurried = fleet(scratch.path(), "hurried", &fields);
     let reference = scratch.path().join("reference");
     replay(&hurried, &reference, &[], &[&input]);
     let keeping = keeping(scratch.path(), "0s");
@@ -272,7 +260,7 @@ fn killed_at_each_step() {
     let scratch = tempfile::tempdir().unwrap();
     let (input, base) = (scratch.path().join("readings.jsonl"), scratch.path().join("base"));
     simulate(&input, "2026-05-01T23:55:00Z", "10m");
-    replay(&config(scratch.path(), "hurried.toml", &HURRIED), &base, &[], &[&input]);
+    replay(&fleet(scratch.path(), "hurried", &HURRIED), &base, &[], &[&input]);
     let expected = final_state(&base);
     let counts = TABLES.map(|t| format!("(select count(*) from {t}) as {t}")).join(", ");
     let counts = format!("select {counts}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use support::kafka::Kafka;
 use support::steps::kill_at_each_step;
 use support::world::small_epochs;
-use support::{assert_same, drivetrain, every_step, final_state, one, replay, run, sql};
+use support::{assert_same, committed, drivetrain, every_step, final_state, one, replay, run, sql};
 
 /// Within that time of one process's end or silence all others have ended.
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -85,15 +85,10 @@ impl Job<'_> {
         assert!(!self.nowhere().exists(), "a follower has made a data directory");
     }
 
-    /// How many commits the progress log has.
-    fn committed(&self) -> usize {
-        fs::read_to_string(self.data.join("progress/log.jsonl")).map_or(0, |log| log.matches("\"commit\":{").count())
-    }
-
     /// Waits until there are so many commits, or the job has ended.
     fn until_committed(&self, running: &mut Running, wanted: usize) {
         let until = Instant::now() + Duration::from_secs(30);
-        while self.committed() < wanted && !running.has_ended() {
+        while committed(self.data) < wanted && !running.has_ended() {
             assert!(Instant::now() < until, "no commits\n{}", running.said());
             std::thread::park_timeout(Duration::from_millis(2));
         }
@@ -260,7 +255,7 @@ fn a_job_whose_processes_are_killed_goes_on_in_another_shape() {
     let (mut killed, mut finished) = (0, false);
     for (round, (processes, workers, victim)) in shapes.into_iter().enumerate() {
         let job = world.job(&data, processes, workers);
-        let wanted = (job.committed() + [1, 4, 2][round % 3]).max(1);
+        let wanted = (committed(job.data) + [1, 4, 2][round % 3]).max(1);
         let mut running = job.start();
         job.until_committed(&mut running, wanted);
         std::thread::park_timeout(Duration::from_millis(round as u64 * 37 % 150));
@@ -318,7 +313,7 @@ fn a_process_that_is_stopped_is_noticed_and_changes_nothing_later() {
     let data = world.path("stopped");
     for (victim, other) in [(1, 0), (0, 1)] {
         let job = world.job(&data, 2, 1);
-        let wanted = job.committed() + 2;
+        let wanted = committed(job.data) + 2;
         let mut running = job.start();
         job.until_committed(&mut running, wanted);
         running.signal(victim, "-STOP");
@@ -335,7 +330,7 @@ fn a_process_that_is_stopped_is_noticed_and_changes_nothing_later() {
     }
     // When the whole machine sleeps, nobody is to blame.
     let job = world.job(&data, 2, 1);
-    let wanted = job.committed() + 1;
+    let wanted = committed(job.data) + 1;
     let mut running = job.start();
     job.until_committed(&mut running, wanted);
     (0..2).for_each(|process| running.signal(process, "-STOP"));
@@ -352,7 +347,7 @@ fn sigterm_to_any_process_stops_all_of_them_well() {
     let data = world.path("terminated");
     for victims in [&[1][..], &[0], &[1, 0]] {
         let job = world.job(&data, 2, 1);
-        let wanted = job.committed() + 2;
+        let wanted = committed(job.data) + 2;
         let mut running = job.start();
         job.until_committed(&mut running, wanted);
         assert!(!running.has_ended(), "too late\n{}", running.said());

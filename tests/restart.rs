@@ -9,16 +9,11 @@ use std::time::{Duration, Instant};
 use support::job::is_stopped;
 use support::steps::kill_at_each_step;
 use support::world::{readings, small_epochs};
-use support::{assert_same, drivetrain, every_step, final_state, replay, run};
+use support::{assert_same, committed, drivetrain, every_step, final_state, replay, run};
 
 /// How often the job is killed; `KILLS=n` for more.
 fn kills() -> u64 {
     std::env::var("KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
-}
-
-/// The newest committed epoch, as the progress log has it.
-fn committed(data: &Path) -> usize {
-    fs::read_to_string(data.join("progress/log.jsonl")).map_or(0, |log| log.matches("\"commit\":{").count())
 }
 
 /// At each named step, at one worker and at two: the state is that of a run that was never killed, and every row of every

@@ -74,9 +74,11 @@ pub fn batch<R: Borrow<Row>>(table: &Table, rows: &[(R, i64, i64)]) -> Result<Re
     let width = table.columns.len();
     let mut columns: Vec<Builder> = table.columns.iter().map(|column| Builder::new(column.kind, rows.len())).collect();
     for (i, (row, ..)) in rows.iter().enumerate() {
-        let row_columns = columns.iter_mut().zip(&table.columns);
-        let mut cells = 0;
-        for ((builder, column), cell) in row_columns.zip(row.borrow().cells()) {
+        let wrong_width =
+            || ArrowError::Width { table: table.name, row: i, cells: row.borrow().width(), columns: width };
+        let mut cells = row.borrow().cells();
+        for (builder, column) in columns.iter_mut().zip(&table.columns) {
+            let cell = cells.next().ok_or_else(wrong_width)?;
             builder.push(cell, column.nullable).map_err(|expected| ArrowError::Cell {
                 table: table.name,
                 row: i,
@@ -84,11 +86,9 @@ pub fn batch<R: Borrow<Row>>(table: &Table, rows: &[(R, i64, i64)]) -> Result<Re
                 found: format!("{cell:?}").chars().take(80).collect(),
                 expected,
             })?;
-            cells += 1;
         }
-        if cells != width || row.borrow().get(width).is_some() {
-            let cells = row.borrow().width();
-            return Err(ArrowError::Width { table: table.name, row: i, cells, columns: width });
+        if cells.next().is_some() {
+            return Err(wrong_width());
         }
     }
     let mut arrays: Vec<ArrayRef> = columns.into_iter().map(Builder::finish).collect();

@@ -18,3 +18,4 @@ pub mod row;
 pub mod table;
 pub mod time;
 pub mod unit;
+pub mod varint;

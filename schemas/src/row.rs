@@ -9,6 +9,7 @@
 //! so that rows can be compared, consolidated and hashed by their bytes; their order is a total one and no more.
 //! [`Row::sort_key`] has the order of the cells.
 
+use crate::varint::{self, unzigzag, zigzag};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
@@ -72,6 +73,24 @@ impl<'a> Cell<'a> {
     /// A time or null.
     pub fn maybe_time(value: Option<i64>) -> Self {
         value.map_or(Cell::Null, Cell::Time)
+    }
+
+    /// Appends bytes whose order is that of the cells of one column: nulls first, texts by their bytes. No key is the
+    /// beginning of another.
+    pub fn sort_key(&self, out: &mut Vec<u8>) {
+        match self {
+            Cell::Null => out.push(NULL),
+            Cell::Bool(b) => out.push(if *b { TRUE } else { FALSE }),
+            Cell::Int(v) => number(INT, *v, out),
+            Cell::Time(v) => number(TIME, *v, out),
+            Cell::Float(f) => {
+                let bits = f.0.to_bits() as i64;
+                number(FLOAT, bits ^ (((bits >> 63) as u64) >> 1) as i64, out);
+            }
+            Cell::Text(t) => escaped(TEXT, t.as_bytes(), out),
+            Cell::Binary(b) => escaped(BINARY, b, out),
+            Cell::Json(t) => escaped(JSON, t.as_bytes(), out),
+        }
     }
 }
 
@@ -153,23 +172,10 @@ impl Row {
         &self.0
     }
 
-    /// Appends bytes whose order is that of the cells of these columns: nulls first, texts by their bytes. No key is the
-    /// beginning of another.
+    /// Appends the sort keys ([`Cell::sort_key`]) of these columns; a column that is not there counts as null.
     pub fn sort_key(&self, columns: &[usize], out: &mut Vec<u8>) {
         for column in columns {
-            match self.get(*column).unwrap_or(Cell::Null) {
-                Cell::Null => out.push(NULL),
-                Cell::Bool(b) => out.push(if b { TRUE } else { FALSE }),
-                Cell::Int(v) => number(INT, v, out),
-                Cell::Time(v) => number(TIME, v, out),
-                Cell::Float(f) => {
-                    let bits = f.0.to_bits() as i64;
-                    number(FLOAT, bits ^ (((bits >> 63) as u64) >> 1) as i64, out);
-                }
-                Cell::Text(t) => escaped(TEXT, t.as_bytes(), out),
-                Cell::Binary(b) => escaped(BINARY, b, out),
-                Cell::Json(t) => escaped(JSON, t.as_bytes(), out),
-            }
+            self.get(*column).unwrap_or(Cell::Null).sort_key(out);
         }
     }
 }
@@ -204,7 +210,7 @@ fn write(cell: &Cell<'_>, out: &mut Vec<u8>) {
     };
     let bytes = |kind: u8, bytes: &[u8], out: &mut Vec<u8>| {
         out.push(kind);
-        varint(bytes.len() as u64, out);
+        varint::put(out, bytes.len() as u64);
         out.extend_from_slice(bytes);
     };
     match cell {
@@ -212,7 +218,7 @@ fn write(cell: &Cell<'_>, out: &mut Vec<u8>) {
         Cell::Bool(b) => out.push(if *b { TRUE } else { FALSE }),
         Cell::Int(v) => {
             out.push(INT);
-            varint(((v << 1) ^ (v >> 63)) as u64, out);
+            varint::put(out, zigzag(*v));
         }
         Cell::Time(v) => fixed(TIME, *v as u64, out),
         Cell::Float(f) => fixed(FLOAT, f.0.to_bits(), out),
@@ -230,14 +236,11 @@ fn read<'a>(rest: &mut &'a [u8]) -> Option<Cell<'a>> {
         NULL => Cell::Null,
         FALSE => Cell::Bool(false),
         TRUE => Cell::Bool(true),
-        INT => {
-            let v = read_varint(rest);
-            Cell::Int((v >> 1) as i64 ^ -((v & 1) as i64))
-        }
+        INT => Cell::Int(unzigzag(varint::take(rest))),
         TIME => Cell::Time(read_fixed(rest)? as i64),
         FLOAT => Cell::float(f64::from_bits(read_fixed(rest)?)),
         kind => {
-            let length = read_varint(rest) as usize;
+            let length = varint::take(rest) as usize;
             let (bytes, after) = rest.split_at_checked(length)?;
             *rest = after;
             match kind {
@@ -253,27 +256,6 @@ fn read_fixed(rest: &mut &[u8]) -> Option<u64> {
     let (bytes, after) = rest.split_first_chunk::<8>()?;
     *rest = after;
     Some(u64::from_le_bytes(*bytes))
-}
-
-fn varint(mut v: u64, out: &mut Vec<u8>) {
-    while v >= 0x80 {
-        out.push(v as u8 | 0x80);
-        v >>= 7;
-    }
-    out.push(v as u8);
-}
-
-fn read_varint(rest: &mut &[u8]) -> u64 {
-    let (mut v, mut shift) = (0, 0);
-    while let Some((b, after)) = rest.split_first() {
-        *rest = after;
-        v |= u64::from(b & 0x7f) << shift;
-        if b & 0x80 == 0 || shift == 63 {
-            break;
-        }
-        shift += 7;
-    }
-    v
 }
 
 #[cfg(test)]

@@ -74,6 +74,11 @@ pub fn replay(config: &Path, data: &Path, extra: &[&str], inputs: &[&Path]) -> O
     run(&mut command, 0)
 }
 
+/// How many commits the local progress log of a job has.
+pub fn committed(data: &Path) -> usize {
+    fs::read_to_string(data.join("progress/log.jsonl")).map_or(0, |log| log.matches("\"commit\":{").count())
+}
+
 /// The answer of `drivetrain sql --format csv`, without its header.
 #[track_caller]
 pub fn sql(data: &Path, query: &str) -> Vec<String> {

@@ -146,22 +146,22 @@ pub fn sequence<'scope>(
             });
             let (mut results, mut trips, mut anomalies) = (results.activate(), trips.activate(), anomalies.activate());
             loop {
-                let held = &keep;
-                let hand_over = |time| {
-                    move |records| {
-                        if let Some(keep) = held {
-                            keep(time, NAME, records);
-                        }
-                    }
-                };
-                let (time, capabilities, said) = match (unfinished.take(), waiting.first_entry()) {
-                    (Some((time, capabilities)), _) => (time, capabilities, vehicles.go_on(&mut hand_over(time))),
+                let (time, capabilities, input) = match (unfinished.take(), waiting.first_entry()) {
+                    (Some((time, capabilities)), _) => (time, capabilities, None),
                     (None, Some(entry)) if !frontiers.iter().any(|f| f.less_equal(entry.key())) => {
-                        let (time, epoch) = entry.remove_entry();
-                        let said = vehicles.run(epoch.batches, epoch.marks, &mut hand_over(time));
-                        (time, epoch.capabilities, said)
+                        let (time, Waiting { capabilities, batches, marks }) = entry.remove_entry();
+                        (time, capabilities, Some((batches, marks)))
                     }
                     _ => return,
+                };
+                let mut hand_over = |records| {
+                    if let Some(keep) = &keep {
+                        keep(time, NAME, records);
+                    }
+                };
+                let said = match input {
+                    Some((batches, marks)) => vehicles.run(batches, marks, &mut hand_over),
+                    None => vehicles.go_on(&mut hand_over),
                 };
                 let [for_results, for_trips, for_anomalies] = &capabilities;
                 let open = said.results.anomalies.iter().map(|(fact, diff)| (fact.clone(), time, *diff));

@@ -183,14 +183,10 @@ pub(super) fn begin(options: &JobOptions, resolved: &Resolved, workers: usize) -
     let restored = restore(data.path(), checkpoint, workers).map_err(RecoveryError::from)?;
     save_catalogue(options)?;
     warn_of_record_time(options);
-    let Identity { job, config_hash, version, sections } = identity;
     let config = CommitterConfig {
         data,
         generation,
-        job,
-        config_hash,
-        version,
-        sections,
+        identity,
         workers,
         catalogue: resolved.catalogue.clone(),
         history: options.config.history.clone(),

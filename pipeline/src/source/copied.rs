@@ -83,11 +83,7 @@ impl Copied {
         for m in self.messages.get(range.start..range.end.min(self.len())).unwrap_or_default() {
             let at = |start: usize, len| self.bytes.get(start..start + len).unwrap_or_default();
             let value = m.value.map(|len| at(m.start + m.key.unwrap_or(0), len));
-            let body = match (value, csv) {
-                (None, _) => Body::Tombstone,
-                (Some(line), Some(header)) => Body::Csv { header, line },
-                (Some(json), None) => Body::Json(json),
-            };
+            let body = Body::of_message(value, csv);
             let headers: Vec<(&str, Option<&[u8]>)> =
                 m.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
             let key = m.key.map(|len| at(m.start, len));

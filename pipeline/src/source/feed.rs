@@ -10,6 +10,12 @@ use std::sync::atomic::AtomicU64;
 /// thread (by unparking it) when records arrive after [`Fed::Nothing`] or [`Fed::CaughtUp`].
 pub(crate) trait Feed: Send {
     fn next(&mut self, max: usize) -> Result<Fed, SourceError>;
+
+    /// The offset behind the last record that is known to be there; `None` where that is not known, or does not matter
+    /// because no time ends the epochs of such a feed.
+    fn known_end(&self) -> Option<i64> {
+        None
+    }
 }
 
 pub(crate) enum Fed {

@@ -101,6 +101,12 @@ impl Lane {
         Some(chunk)
     }
 
+    /// How many records are known to wait behind what was handed out.
+    fn waiting(&self) -> u64 {
+        let end = self.feed.known_end().zip(self.at.as_ref());
+        end.map_or(0, |(end, (_, at))| u64::try_from(end.saturating_sub(*at)).unwrap_or(0))
+    }
+
     fn is_idle(&self, idle_after: Duration, now: Instant) -> bool {
         let quiet = self.quiet_since.is_some_and(|since| now.duration_since(since) >= idle_after);
         self.ended || (self.chunk.is_none() && (quiet || (self.caught_up && !self.touched)))
@@ -174,6 +180,11 @@ impl Lanes {
         }
         let standing = |lane: &Lane| Standing { clock: lane.clock, head: lane.head, holds: active(lane) };
         Some(align::limit(self.lanes.iter().map(standing), self.max_skew))
+    }
+
+    /// How many records are known to wait, of all partitions. (Offsets without a record are counted, too.)
+    pub(crate) fn waiting(&self) -> u64 {
+        self.lanes.iter().map(Lane::waiting).fold(0, u64::saturating_add)
     }
 
     /// The partitions that hold no watermark.

@@ -422,7 +422,9 @@ impl Reader {
                 self.ticker.begin(now);
                 self.idle = self.lanes.idle(now);
             }
-            if self.ticker.due(now) || self.ticker.wants_empty(now) {
+            // What cannot go now (it is not here yet, or is ahead of others) lets no epoch wait for it.
+            let waiting = || if gave { self.lanes.waiting() } else { 0 };
+            if self.ticker.due(now, waiting) || self.ticker.wants_empty(now) {
                 self.close(now, false, false)?;
             } else if !gave {
                 std::thread::park_timeout(self.ticker.patience(now).min(HOUSEKEEPING));

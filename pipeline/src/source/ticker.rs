@@ -4,6 +4,10 @@
 //! ends when `max_records` were handed out or, in a running job, `interval` has passed. In a replay time plays no part,
 //! so the same files give the same epochs.
 //!
+//! A running job that is behind has no use for short epochs: what it reads has waited longer than that. While more
+//! records wait than the epoch has, it goes on (at most [`BEHIND`]). So a backlog goes by `max_records`, its rest by
+//! halves, and an epoch never adds more to what a record has waited than about as much again.
+//!
 //! A running job with nothing to do makes an empty epoch now and then, because silence (DESIGN §4) is judged when an epoch
 //! runs; `settle` after the last change nothing is pending any more, and it stops:
 //!
@@ -29,7 +33,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EpochConfig {
-    /// Longest time that a record waits for its epoch to end; default `20ms`.
+    /// Longest time that a record waits for its epoch to end; default `20ms`. While more records are known to wait than the
+    /// epoch has, it goes on, up to `max_records` or 0.5 s: a backlog is read in large epochs.
     pub interval: String,
     /// Largest number of records in an epoch; default 131,072. An epoch's readings are taken vehicle by vehicle, so that
     /// of a backlog large ones are faster.
@@ -80,6 +85,9 @@ pub struct Pending {
 /// By how much the default of `settle` is longer than what is pending: clocks that are set back a little, and the
 /// logging of `intake` (every 10 s).
 const MARGIN: i64 = 10_000_000;
+
+/// How long an epoch of a backlog lasts at most.
+pub(crate) const BEHIND: Duration = Duration::from_millis(500);
 
 /// Records that may always be under way, however small the epochs.
 const FLYING: usize = 1 << 16;
@@ -217,10 +225,13 @@ impl Ticker {
         self.records += records;
     }
 
-    /// Whether the open epoch is to end.
-    pub(crate) fn due(&self, now: Instant) -> bool {
+    /// Whether the open epoch is to end. `waiting` says how many records wait and can be handed out now; it is asked only
+    /// when time has come.
+    pub(crate) fn due(&self, now: Instant, waiting: impl FnOnce() -> u64) -> bool {
         let Some(began) = self.began else { return false };
-        self.room() == 0 || (self.mode == Mode::Run && now.duration_since(began) >= self.settings.interval)
+        let open = now.duration_since(began);
+        let in_time = || open < self.settings.interval || (open < BEHIND && waiting() > self.records as u64);
+        self.room() == 0 || (self.mode == Mode::Run && !in_time())
     }
 
     /// Whether an empty epoch is to pass, so that time does. The last one ends `settle` after the last change or later:

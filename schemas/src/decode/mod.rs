@@ -102,6 +102,17 @@ pub enum Body<'a> {
     },
 }
 
+impl<'a> Body<'a> {
+    /// Of a message's value: delimited text where the source has a header, else JSON.
+    pub fn of_message(value: Option<&'a [u8]>, header: Option<&'a Arc<CsvHeader>>) -> Self {
+        match (value, header) {
+            (None, _) => Body::Tombstone,
+            (Some(line), Some(header)) => Body::Csv { header, line },
+            (Some(json), None) => Body::Json(json),
+        }
+    }
+}
+
 /// Why a record is rejected.
 #[derive(Debug)]
 pub(crate) struct Flaw {

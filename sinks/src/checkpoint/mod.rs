@@ -135,8 +135,7 @@ impl Checkpointer {
     ///
     /// # Errors
     /// [`CheckpointError::Order`] when the epoch is not beyond the last one; an error of the thread.
-    pub fn write<P: Into<PackedPart>>(&mut self, epoch: i64, parts: Vec<P>) -> Result<(), CheckpointError> {
-        let parts = parts.into_iter().map(Into::into).collect();
+    pub fn write(&mut self, epoch: i64, parts: Vec<PackedPart>) -> Result<(), CheckpointError> {
         if let Some(last) = self.last.filter(|last| epoch <= *last) {
             return Err(CheckpointError::Order { epoch, last });
         }

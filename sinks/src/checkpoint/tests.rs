@@ -18,7 +18,7 @@ enum Got {
 type State = BTreeMap<Vec<u8>, Got>;
 
 /// A keyed part; `None` is gone.
-fn keyed(operator: &str, worker: usize, changes: &[(&str, Option<&str>)]) -> Part {
+fn keyed(operator: &str, worker: usize, changes: &[(&str, Option<&str>)]) -> PackedPart {
     let mut records = Records::keyed();
     for (key, value) in changes {
         match value {
@@ -26,13 +26,13 @@ fn keyed(operator: &str, worker: usize, changes: &[(&str, Option<&str>)]) -> Par
             None => records.remove(key.as_bytes()),
         }
     }
-    Part { operator: operator.into(), worker, records }
+    Part { operator: operator.into(), worker, records }.into()
 }
 
-fn sum(operator: &str, worker: usize, changes: &[(&str, i64)]) -> Part {
+fn sum(operator: &str, worker: usize, changes: &[(&str, i64)]) -> PackedPart {
     let mut records = Records::sum();
     changes.iter().for_each(|(row, diff)| records.add(*diff, |out| out.extend_from_slice(row.as_bytes())));
-    Part { operator: operator.into(), worker, records }
+    Part { operator: operator.into(), worker, records }.into()
 }
 
 /// Loads an operator; asserts order, uniqueness and the number of records.
@@ -142,11 +142,11 @@ fn checkpoints_build_on_each_other() {
 fn epochs_ascend() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = Checkpointer::start(dir.path(), 1, None).unwrap();
-    writer.write(5, Vec::<Part>::new()).unwrap();
-    assert!(matches!(writer.write(5, Vec::<Part>::new()), Err(CheckpointError::Order { epoch: 5, last: 5 })));
+    writer.write(5, Vec::new()).unwrap();
+    assert!(matches!(writer.write(5, Vec::new()), Err(CheckpointError::Order { epoch: 5, last: 5 })));
     let base = writer.drain().unwrap().pop().unwrap();
     let mut writer = Checkpointer::start(dir.path(), 2, Some(base)).unwrap();
-    assert!(matches!(writer.write(4, Vec::<Part>::new()), Err(CheckpointError::Order { epoch: 4, last: 5 })));
+    assert!(matches!(writer.write(4, Vec::new()), Err(CheckpointError::Order { epoch: 4, last: 5 })));
     assert_eq!(writer.written().unwrap(), []);
 }
 

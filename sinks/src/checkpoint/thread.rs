@@ -107,13 +107,9 @@ impl Keeper {
     }
 
     /// Writes an epoch's parts, durable.
-    pub(super) fn write<P: Into<PackedPart>>(
-        &mut self,
-        epoch: i64,
-        parts: Vec<P>,
-    ) -> Result<CheckpointEntry, CheckpointError> {
+    pub(super) fn write(&mut self, epoch: i64, parts: Vec<PackedPart>) -> Result<CheckpointEntry, CheckpointError> {
         let mut operators: BTreeMap<String, Vec<PackedPart>> = BTreeMap::new();
-        for part in parts.into_iter().map(Into::into).filter(|p: &PackedPart| !p.is_empty()) {
+        for part in parts.into_iter().filter(|p| !p.is_empty()) {
             self.check_kind(&part)?;
             operators.entry(part.operator.clone()).or_default().push(part);
         }

@@ -69,6 +69,7 @@ use crate::message::Message;
 use crate::outlet::{Outlet, OutletError};
 use crate::progress::ProgressRecord;
 use crate::progress::data::{DataDir, DataError};
+use crate::recovery::Identity;
 use crossbeam_channel::{Sender, bounded};
 use drivetrain_schemas::catalogue::Catalogue;
 use drivetrain_schemas::reading::{IntakeCounts, Origin};
@@ -89,11 +90,8 @@ pub struct CommitterConfig {
     pub data: DataDir,
     /// Claimed by [`crate::recovery::start`].
     pub generation: u64,
-    pub job: String,
-    pub config_hash: String,
-    pub version: String,
-    /// [`crate::recovery::Identity::sections`]; recorded with each checkpoint.
-    pub sections: BTreeMap<String, String>,
+    /// Whose job it is: goes into each progress record, its sections with each checkpoint.
+    pub identity: Identity,
     /// Workers that send frontiers, over all processes.
     pub workers: usize,
     pub catalogue: Arc<Catalogue>,

@@ -240,7 +240,7 @@ mod tests {
             state.intake.changes(ticket.wall, epoch != 1);
             digester.change(&mut state.digests, "live/x", epoch as i64, "k", None);
             state.pass(&ticket);
-            checkpointer.write(epoch as i64, vec![state.capture()]).unwrap();
+            checkpointer.write(epoch as i64, vec![state.capture().into()]).unwrap();
             entry = checkpointer.drain().unwrap().pop();
         }
         let Loaded { state: loaded, positions, control, rejects, idle, wall } =
@@ -262,7 +262,7 @@ mod tests {
         let mut checkpointer = Checkpointer::start(dir.path(), 1, None).unwrap();
         let mut records = Records::keyed();
         records.put(b"p", |out| out.extend(b"{}"));
-        checkpointer.write(0, vec![Part { operator: OPERATOR.into(), worker: 0, records }]).unwrap();
+        checkpointer.write(0, vec![Part { operator: OPERATOR.into(), worker: 0, records }.into()]).unwrap();
         let entry = checkpointer.drain().unwrap().pop().unwrap();
         let error = State::load(dir.path(), &entry).unwrap_err().to_string();
         assert!(error.contains("record \"p\"") && error.contains("--fresh"), "{error}");

@@ -118,7 +118,7 @@ impl Steps {
             // A successor clears away what it does not need, so that files of ours are gone: that is not the cause.
             Err(error) if error.is_of_files() && overtaken(self.outlet.as_ref(), self.config.generation) => {
                 tracing::debug!(%error, "while another instance took over");
-                Err(CommitError::Overtaken { job: self.config.job })
+                Err(CommitError::Overtaken { job: self.config.identity.job })
             }
             Err(error) => Err(error),
         }
@@ -274,12 +274,13 @@ impl Steps {
             *count(topics, DEAD_LETTER, self.outlet.dead_letter_partition(letter)) += 1;
         }
         self.number += 1;
+        let identity = &self.config.identity;
         let record = ProgressRecord {
             format: FORMAT,
             generation: self.config.generation,
-            job: self.config.job.clone(),
-            config_hash: self.config.config_hash.clone(),
-            version: self.config.version.clone(),
+            job: identity.job.clone(),
+            config_hash: identity.config_hash.clone(),
+            version: identity.version.clone(),
             commit: self.number,
             epochs: group.tickets.clone(),
             committed_epoch: group.tickets.last().map_or(self.summary.committed_epoch, |t| t.epoch),
@@ -287,7 +288,7 @@ impl Steps {
             history_epoch: self.history_epoch,
             topics: topics.clone(),
             digests: self.state.digests.clone(),
-            sections: group.checkpoint.iter().flat_map(|_| self.config.sections.clone()).collect(),
+            sections: group.checkpoint.iter().flat_map(|_| identity.sections.clone()).collect(),
             checkpoint: group.checkpoint.clone(),
             end: group.end(),
         };

@@ -32,20 +32,8 @@ fn start_with(dir: &Path, workers: usize, outlet: impl FnOnce(&DataDir) -> Box<d
     let mut outlet = outlet(&data);
     let started = recovery::start(&data, outlet.as_mut(), &identity()).unwrap();
     let Start::New { generation } = started else { panic!("it has run: {started:?}") };
-    let Identity { job, config_hash, version, sections } = identity();
     let (catalogue, history) = (Arc::new(Catalogue::default()), HistoryConfig::default());
-    let config = CommitterConfig {
-        data,
-        generation,
-        job,
-        config_hash,
-        version,
-        sections,
-        workers,
-        catalogue,
-        history,
-        resume: None,
-    };
+    let config = CommitterConfig { data, generation, identity: identity(), workers, catalogue, history, resume: None };
     Committer::start(config, outlet).unwrap()
 }
 

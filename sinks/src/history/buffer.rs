@@ -99,7 +99,7 @@ fn sort(table: &Table, rows: &mut [(Row, i64, i64)]) {
     rows.sort_by_cached_key(|(row, epoch, diff)| {
         let mut key = Vec::with_capacity(64);
         row.sort_key(&columns, &mut key);
-        Row::new(&[Cell::Int(*epoch), Cell::Int(*diff)]).sort_key(&[0, 1], &mut key);
+        [*epoch, *diff].iter().for_each(|v| Cell::Int(*v).sort_key(&mut key));
         key
     });
 }

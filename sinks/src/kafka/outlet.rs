@@ -106,10 +106,13 @@ impl TransactionalSink {
         let producer: BaseProducer<Deliveries> = client
             .create_with_context(Deliveries { progress: progress.clone(), ..Deliveries::default() })
             .map_err(|e| config.error("cannot create the Kafka producer", &e))?;
-        let named = |name: String| partitions(config, &producer, &name).map(|count| (name, count));
-        let topics = Topic::ALL.into_iter().map(|t| Ok((t, named(topic_name(config, t))?)));
-        let topics = topics.collect::<Result<_, KafkaError>>()?;
-        let dead_letter = named(dead_letter_topic(config))?;
+        let partitions = partitions(config, &producer)?;
+        let counted = |name: String| {
+            let count = partitions.get(&name).copied().unwrap_or(1);
+            (name, count)
+        };
+        let topics = Topic::ALL.into_iter().map(|t| (t, counted(topic_name(config, t)))).collect();
+        let dead_letter = counted(dead_letter_topic(config));
         let sink = Self {
             config: config.clone(),
             job: job.to_string(),

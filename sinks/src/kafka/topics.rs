@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -93,15 +93,14 @@ pub fn fresh(config: &KafkaConfig, job: &str) -> Result<Vec<String>, KafkaError>
     Ok(names)
 }
 
-/// How many partitions a topic has.
+/// How many partitions each topic of the cluster has.
 pub(super) fn partitions<C: rdkafka::producer::ProducerContext<NoCustomPartitioner>>(
     config: &KafkaConfig,
     producer: &BaseProducer<C>,
-    topic: &str,
-) -> Result<usize, KafkaError> {
-    let metadata = producer.client().fetch_metadata(Some(topic), PATIENCE);
-    let metadata = metadata.map_err(|e| config.error(&format!("cannot look at topic {topic}"), &e))?;
-    Ok(metadata.topics().iter().find(|t| t.name() == topic).map_or(1, |t| t.partitions().len().max(1)))
+) -> Result<BTreeMap<String, usize>, KafkaError> {
+    let metadata = producer.client().fetch_metadata(None, PATIENCE);
+    let metadata = metadata.map_err(|e| config.error("cannot list topics", &e))?;
+    Ok(metadata.topics().iter().map(|t| (t.name().to_string(), t.partitions().len().max(1))).collect())
 }
 
 pub(super) fn admin(config: &KafkaConfig) -> Result<AdminClient<DefaultClientContext>, KafkaError> {

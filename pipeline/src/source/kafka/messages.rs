@@ -85,11 +85,7 @@ impl MessageBatch {
             if self.wants_headers {
                 read_headers(m, &mut headers);
             }
-            let body = match (payload, csv) {
-                (None, _) => Body::Tombstone,
-                (Some(line), Some(header)) => Body::Csv { header, line },
-                (Some(json), None) => Body::Json(json),
-            };
+            let body = Body::of_message(payload, csv);
             let timestamp = timestamp(m);
             f(Record { origin, position: m.offset, timestamp, key, headers: &headers, body });
         }
@@ -137,6 +133,7 @@ fn read_headers<'a>(message: &'a rd::rd_kafka_message_t, headers: &mut Vec<(&'a 
 
 /// The queue of one partition, cut off from the consumer's common one.
 pub(crate) struct PartitionFeed {
+    topic: CString,
     queue: NonNull<rd::rd_kafka_queue_t>,
     /// What librdkafka's callback unparks; boxed, so that its address stays.
     wake: Box<Thread>,
@@ -194,7 +191,7 @@ impl PartitionFeed {
             rd::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(wake_up), thread);
         }
         let consumer = consumer.clone();
-        Ok(Self { queue, wake, source, origin, header, wants_headers, room: Vec::new(), consumer })
+        Ok(Self { topic: name, queue, wake, source, origin, header, wants_headers, room: Vec::new(), consumer })
     }
 
     /// What a message that is not one says. True when the partition has been read to its end for now.
@@ -267,6 +264,16 @@ impl Feed for PartitionFeed {
             chunk: Chunk { source: self.source, partition: origin.clone(), origin, data },
             last: caught_up,
         })
+    }
+
+    /// As of the broker's last answer.
+    fn known_end(&self) -> Option<i64> {
+        let (client, partition) = (self.consumer.native(), self.origin.partition);
+        let (mut low, mut high) = (0, 0);
+        // SAFETY: the client is alive, the name ends with a zero byte, the two are places for the answer. No request is made.
+        let code =
+            unsafe { rd::rd_kafka_get_watermark_offsets(client, self.topic.as_ptr(), partition, &mut low, &mut high) };
+        (code == Code::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
     }
 }
 

@@ -90,6 +90,23 @@ fn all_records_of_all_partitions_with_key_header_and_time() {
 }
 
 #[test]
+fn a_backlog_is_read_in_large_epochs() {
+    let cluster = Cluster::new(&[("t", 2)]);
+    (0..20_000).for_each(|t| cluster.send("t", (t % 2) as i32, t));
+    cluster.flush();
+    let mut job = cluster.job("'t'");
+    job.epochs.max_records = 8_000;
+    // By time each chunk of 64 would be an epoch.
+    job.epochs.interval = Duration::ZERO;
+    let (outcome, result) = launch(job).finish(|tickets| bound(tickets) >= 20_000);
+    assert_eq!(result.unwrap().records, 20_000);
+    let ends = outcome.tickets.iter().enumerate().map(|(i, _)| bound(&outcome.tickets[..=i]));
+    let ends: Vec<i64> = ends.collect();
+    let largest = ends.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!((2_000..=8_000).contains(&largest), "{ends:?}");
+}
+
+#[test]
 fn positions_are_continuous_and_a_message_outlives_the_source_thread() {
     let cluster = Cluster::new(&[("t", 2)]);
     (0..600).for_each(|t| cluster.send("t", (t % 2) as i32, t));

@@ -141,15 +141,18 @@ fn time_closes_epochs_in_a_running_job_only_and_silence_makes_some() {
     for mode in [Mode::Run, Mode::Replay] {
         let run = mode == Mode::Run;
         let mut ticker = super::super::ticker::Ticker::new(settings, mode, 1, start);
-        assert!(!ticker.due(at(500)));
+        assert!(!ticker.due(at(500), || 9));
         assert!(!ticker.wants_empty(at(199)));
         assert_eq!(ticker.wants_empty(at(200)), run);
         ticker.begin(at(1000));
         ticker.gave(4);
-        assert!(!ticker.due(at(1019)));
-        assert_eq!(ticker.due(at(1020)), run);
+        assert!(!ticker.due(at(1019), || panic!("not asked before")));
+        assert_eq!(ticker.due(at(1020), || 4), run);
+        // More is waiting than the epoch has: it goes on, but not for ever.
+        assert!(!ticker.due(at(1020), || 5) && !ticker.due(at(1499), || 5));
+        assert_eq!(ticker.due(at(1500), || 5), run);
         ticker.gave(1);
-        assert!(ticker.due(at(1001)));
+        assert!(ticker.due(at(1001), || 9));
         assert_eq!(ticker.close(at(1020)), 1);
         assert!(!ticker.is_open() && ticker.epoch() == 2 && ticker.room() == 5);
         assert!(ticker.may_begin(-6) && !ticker.may_begin(-7));

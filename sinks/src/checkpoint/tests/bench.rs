@@ -31,7 +31,7 @@ fn a_million_keys() {
     let mut keeper = Keeper::new(Place::new(data, 1), None);
     let parts = |keys: u32, salt| {
         let of = |worker: u32| records((0..keys).filter(move |i| i % 2 == worker), salt);
-        (0..2).map(|w| Part { operator: "op".into(), worker: w as usize, records: of(w) }).collect::<Vec<Part>>()
+        (0..2).map(|w| Part { operator: "op".into(), worker: w as usize, records: of(w) }.into()).collect::<Vec<_>>()
     };
     let load = |entry: &CheckpointEntry, what: &str| {
         let (start, mut bytes) = (Instant::now(), 0);

@@ -189,7 +189,7 @@ fn large_records_and_many_blocks() {
     records.put(b"big", |out| out.extend_from_slice(&[7; 1 << 20]));
     (0..5000u32).for_each(|i| records.put(&i.to_be_bytes(), |out| out.extend_from_slice(&[i as u8; 100])));
     let mut keeper = Keeper::new(Place::new(dir.path(), 1), None);
-    let entry = keeper.write(1, vec![Part { operator: "op".into(), worker: 0, records }]).unwrap();
+    let entry = keeper.write(1, vec![Part { operator: "op".into(), worker: 0, records }.into()]).unwrap();
     let state = loaded(dir.path(), &entry, "op").unwrap();
     assert_eq!(state.len(), 5001);
     assert_eq!(state[&b"big"[..]], Got::Bytes(vec![7; 1 << 20]));

@@ -61,7 +61,7 @@ fn diff(value: Option<u8>) -> i64 {
 }
 
 /// The changes as the workers would hand them over: each key by one worker, each row by any.
-fn parts(changes: &[Change]) -> Vec<Part> {
+fn parts(changes: &[Change]) -> Vec<PackedPart> {
     let mut parts = Vec::new();
     for worker in (0..WORKERS).rev() {
         for (number, operator) in KEYED.iter().enumerate() {
@@ -72,7 +72,7 @@ fn parts(changes: &[Change]) -> Vec<Part> {
                     None => records.remove(&key(change.key)),
                 }
             }
-            parts.push(Part { operator: operator.to_string(), worker: worker.into(), records });
+            parts.push(Part { operator: operator.to_string(), worker: worker.into(), records }.into());
         }
         let mut records = Records::sum();
         for (i, change) in changes.iter().enumerate().filter(|(_, c)| c.operator == 2) {
@@ -80,7 +80,7 @@ fn parts(changes: &[Change]) -> Vec<Part> {
                 records.add(diff(change.value), |out| out.extend_from_slice(&key(change.key)));
             }
         }
-        parts.push(Part { operator: SUM.to_string(), worker: worker.into(), records });
+        parts.push(Part { operator: SUM.to_string(), worker: worker.into(), records }.into());
     }
     parts
 }

@@ -231,20 +231,8 @@ impl World {
         let eager =
             HistoryConfig { buffer: units::ByteSize(1), roll_bytes: units::ByteSize(1), ..HistoryConfig::default() };
         let history = if self.eager { eager } else { HistoryConfig::default() };
-        let Identity { job, config_hash, version, sections } = identity;
         let (workers, catalogue) = (run.workers, catalogue());
-        let config = CommitterConfig {
-            data,
-            generation,
-            job,
-            config_hash,
-            version,
-            sections,
-            workers,
-            catalogue,
-            history,
-            resume,
-        };
+        let config = CommitterConfig { data, generation, identity, workers, catalogue, history, resume };
         let handle = Committer::start(config, outlet).map_err(|e| e.to_string())?;
         let (sender, committed) = (handle.sender(), handle.committed());
         let repeated = plan.into_iter().map(Some).chain(std::iter::repeat(None));
