@@ -338,7 +338,10 @@ fn a_kill_at_each_step_of_a_run_leaves_no_trace() {
     std::thread::scope(|scope| KILLED.into_iter().for_each(|shape| drop(scope.spawn(move || repeats(world, shape)))));
     assert_eq!(before, world.ends(), "a replay has written to Kafka");
     println!("compared with runs of the recorded bindings: {:.0} s", seconds());
+    a_replay_goes_on(world, KILLED[0]);
+    println!("repeated in two parts: {:.0} s", seconds());
     what_cannot_be_repeated_is_said(world, KILLED[0]);
+    println!("what cannot be repeated: {:.0} s", seconds());
 }
 
 fn again(world: &World, shape: Shape) -> PathBuf {
@@ -354,6 +357,23 @@ fn repeats(world: &World, shape: Shape) {
     assert_same(&what, &every_row(&data), &every_row(&again));
     let prefix = format!("{}.", shape.job);
     assert_same(&what, &live_of_topics(world.brokers(), &prefix), &live_of_files(&again));
+}
+
+/// One that was cut off goes on behind what it has committed, and ends where the record does.
+fn a_replay_goes_on(world: &World, shape: Shape) {
+    let whole = again(world, shape).join("bindings");
+    let text = fs::read_to_string(whole.join("g1.jsonl")).unwrap();
+    let half = world.path("half.jsonl");
+    fs::write(&half, text.split_inclusive('\n').take(text.lines().count() / 2).collect::<String>()).unwrap();
+    let data = world.path("in-two-parts");
+    let mut epochs = Vec::new();
+    for bindings in [&half, &whole, &whole] {
+        let output = world.repeat(shape, &data, bindings, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        epochs.push(one(&data, "select max(epoch) from readings_log").parse::<i64>().unwrap());
+    }
+    assert!(epochs[0] < epochs[1] && epochs[1] == epochs[2], "{epochs:?}");
+    assert_same("in two parts", &every_row(&again(world, shape)), &every_row(&data));
 }
 
 /// Each with one message, before anything is written where it is the command line's fault. Ends without the topic.
