@@ -1,8 +1,7 @@
 //! Values as bytes, for checkpoints: postcard's form, which is stable, compact and without names, so that a change of
 //! a type must change the checkpoint's format version.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Appends a value's bytes.
 pub(crate) fn pack<T: Serialize>(value: &T, out: &mut Vec<u8>) {
@@ -15,7 +14,7 @@ pub(crate) fn pack<T: Serialize>(value: &T, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// What is wrong with the bytes.
-pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub(crate) fn unpack<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
     postcard::from_bytes(bytes).map_err(|e| e.to_string())
 }
 
@@ -23,6 +22,6 @@ pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 ///
 /// # Errors
 /// What is wrong with the bytes.
-pub(crate) fn unpack_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), String> {
+pub(crate) fn unpack_front<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), String> {
     postcard::take_from_bytes(bytes).map_err(|e| e.to_string())
 }

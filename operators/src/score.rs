@@ -1,6 +1,12 @@
 //! Scores (DESIGN §7), as pure functions of a policy and of trip facts; all in integers at six decimals, rounded half
 //! to even once.
 
+pub mod drivers;
+mod rows;
+pub mod trips;
+
+pub use rows::{Counted, DriverRow, DriverTrip, Kinds, Scored, Standing, Totals, TripRow};
+
 use crate::config::{HarshParams, acceleration_floor, unknown_signal};
 use crate::facts::{Harsh, TripFact};
 use drivetrain_schemas::catalogue::{Catalogue, SignalType};

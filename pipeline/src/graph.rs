@@ -37,8 +37,7 @@ pub struct Plan {
     pub policy: Policy,
 }
 
-/// The collections that a checkpoint keeps: what the relations are computed from.
-pub const TRIPS: &str = "trips";
+/// A collection that a checkpoint keeps.
 pub const ANOMALIES: &str = "anomalies";
 
 /// What this worker begins with, and who takes what it keeps; None: no checkpoints.
@@ -66,16 +65,18 @@ pub fn build(worker: &mut Worker, plan: &Plan, feed: Feed, emit: Emit, restart: 
         let first = (index == 0).then(|| (Document::Policy(Box::new(plan.policy.clone())), 0, 1));
         let policy = first.to_stream(scope).as_collection();
 
-        // What the relations are computed from is kept for a restart; they themselves are computed again.
+        // Of the relations, trips and drivers keep what they have for a restart; the others are computed again.
         let trips = sequenced.trips.concat(payloads.trips);
-        let trips = kept(TRIPS, trips, epochs.clone(), restored.rows(TRIPS), keep.clone());
-        let anomalies = kept(ANOMALIES, sequenced.anomalies, epochs, restored.rows(ANOMALIES), keep.clone());
+        let anomalies = kept(ANOMALIES, sequenced.anomalies, epochs.clone(), restored.rows(ANOMALIES), keep.clone());
 
         // The relations: facts that are few and change for many reasons.
         let said = relations(
             Facts { trips, anomalies, documents: documents(input.control).concat(policy) },
+            epochs,
             plan.catalogue.clone(),
             plan.kernels.clone(),
+            restored,
+            keep.clone(),
         );
 
         // Where results go.

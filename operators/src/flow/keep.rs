@@ -54,6 +54,16 @@ impl Restored {
         self.parts.remove(operator)
     }
 
+    /// Has an operator take its records; false: there are none, since this is no restart. Records that it cannot read are a
+    /// [`Self::problem`].
+    pub fn restore(&mut self, operator: &str, take: impl FnOnce(&Records) -> Result<(), String>) -> bool {
+        let Some(records) = self.take(operator) else { return false };
+        if let Err(problem) = take(&records) {
+            self.problem = Some(format!("{operator}: {problem}"));
+        }
+        true
+    }
+
     /// The rows of a collection with their counts. Rows that cannot be read are a [`Self::problem`].
     pub fn rows<D: DeserializeOwned>(&mut self, operator: &str) -> Vec<(D, isize)> {
         let Some(records) = self.take(operator) else { return Vec::new() };

@@ -3,7 +3,7 @@ use crate::testing::{Setup, catalogue};
 use drivetrain_schemas::policy::Decimal;
 use proptest::prelude::*;
 
-fn harsh(value: i64, count: u32) -> Harsh {
+pub(super) fn harsh(value: i64, count: u32) -> Harsh {
     let bin = 2 * value.div_euclid(1000) + i64::from(value.rem_euclid(1000) != 0);
     Harsh { signal: 0, bin: bin as i32, speed: 30, count }
 }
@@ -35,6 +35,24 @@ fn resolved_beside(setup: &Setup, change: impl FnOnce(&mut Policy)) -> Result<Re
     let mut policy = Policy::fleetflow();
     change(&mut policy);
     ResolvedPolicy::new(&policy, &catalogue(), &setup.build().trip.harsh)
+}
+
+/// Policies that differ in all that matters: two versions of one, another, and a shadow.
+pub(super) fn policies() -> Vec<Arc<ResolvedPolicy>> {
+    let policy = |id: &str, version, status, horizon: &str| {
+        let resolved = resolved(|p| {
+            (p.policy_id, p.version, p.status) = (id.into(), version, status);
+            p.driver.horizon = horizon.into();
+            p.valid_from = (version == 2).then(|| "1970-01-01T00:00:00.000002Z".into());
+        });
+        Arc::new(resolved.unwrap())
+    };
+    vec![
+        policy("a", 1, Status::Active, "28d"),
+        policy("a", 2, Status::Active, "14d"),
+        policy("b", 1, Status::Active, "7d"),
+        policy("s", 1, Status::Shadow, "28d"),
+    ]
 }
 
 #[test]

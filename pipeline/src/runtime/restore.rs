@@ -1,13 +1,26 @@
 //! The checkpoint's records, dealt out to the workers that own them: their number may be another one than before.
 
-use crate::graph::{ANOMALIES, TRIPS};
+use crate::graph::ANOMALIES;
 use drivetrain_operators::flow::keep::Restored;
 use drivetrain_operators::flow::payloads::{self, vehicle_of};
+use drivetrain_operators::flow::relations::scores::{self, owner_of_driver, owner_of_trip};
 use drivetrain_operators::flow::sequence::{self, owner};
-use drivetrain_schemas::records::Records;
+use drivetrain_schemas::records::{RecordKind, Records};
 use drivetrain_sinks::checkpoint::{CheckpointEntry, CheckpointError, Value, load};
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// The worker that owns a record of so many; None: all have it.
+type Whose = fn(&[u8], u64) -> Option<u64>;
+
+/// The operators that keep something.
+const KEPT: [(&str, RecordKind, Whose); 5] = [
+    (sequence::NAME, RecordKind::Keyed, of_vehicle),
+    (payloads::NAME, RecordKind::Keyed, of_payload),
+    (scores::TRIPS, RecordKind::Sum, of_trip),
+    (scores::DRIVERS, RecordKind::Sum, of_driver),
+    (ANOMALIES, RecordKind::Sum, of_row),
+];
 
 /// What each worker begins with.
 ///
@@ -20,31 +33,44 @@ pub(super) fn restore(
 ) -> Result<Vec<Restored>, CheckpointError> {
     let Some(entry) = checkpoint else { return Ok((0..workers).map(|_| Restored::default()).collect()) };
     let mut parts: Vec<BTreeMap<String, Records>> = vec![BTreeMap::new(); workers];
-    for (operator, whose) in [
-        (sequence::NAME, of_vehicle as fn(&[u8], u64) -> Option<u64>),
-        (payloads::NAME, of_payload),
-        (TRIPS, of_row),
-        (ANOMALIES, of_row),
-    ] {
-        let keyed = matches!(operator, sequence::NAME | payloads::NAME);
-        let new = || if keyed { Records::keyed() } else { Records::sum() };
-        let mut shares: Vec<Records> = (0..workers).map(|_| new()).collect();
-        load(data, entry, operator, &mut |key, value| {
-            let own = whose(key, workers as u64);
-            let mut give = |share: &mut Records| match value {
-                Value::Bytes(bytes) => share.put(key, |out| out.extend_from_slice(bytes)),
-                Value::Count(count) => share.add(count, |out| out.extend_from_slice(key)),
-            };
-            match own {
-                Some(worker) => shares.get_mut(worker as usize).into_iter().for_each(give),
-                None => shares.iter_mut().for_each(&mut give),
-            }
-        })?;
-        for (part, share) in parts.iter_mut().zip(shares) {
-            part.insert(operator.to_string(), share);
+    std::thread::scope(|scope| {
+        let read = KEPT.map(|(operator, kind, whose)| {
+            (operator, scope.spawn(move || shares(data, entry, operator, kind, whose, workers)))
+        });
+        for (operator, shares) in read {
+            let shares = shares.join().unwrap_or(Err(CheckpointError::Gone))?;
+            parts.iter_mut().zip(shares).for_each(|(part, share)| drop(part.insert(operator.to_string(), share)));
         }
-    }
+        Ok::<(), CheckpointError>(())
+    })?;
     Ok(parts.into_iter().map(Restored::new).collect())
+}
+
+/// An operator's records by worker.
+fn shares(
+    data: &Path,
+    entry: &CheckpointEntry,
+    operator: &str,
+    kind: RecordKind,
+    whose: Whose,
+    workers: usize,
+) -> Result<Vec<Records>, CheckpointError> {
+    let new = || match kind {
+        RecordKind::Keyed => Records::keyed(),
+        RecordKind::Sum => Records::sum(),
+    };
+    let mut shares: Vec<Records> = (0..workers).map(|_| new()).collect();
+    load(data, entry, operator, &mut |key, value| {
+        let mut give = |share: &mut Records| match value {
+            Value::Bytes(bytes) => share.put(key, |out| out.extend_from_slice(bytes)),
+            Value::Count(count) => share.add(count, |out| out.extend_from_slice(key)),
+        };
+        match whose(key, workers as u64) {
+            Some(worker) => shares.get_mut(worker as usize).into_iter().for_each(give),
+            None => shares.iter_mut().for_each(&mut give),
+        }
+    })?;
+    Ok(shares)
 }
 
 /// A vehicle's worker; None, all: the record that is common to all vehicles has an empty key.
@@ -54,6 +80,15 @@ fn of_vehicle(key: &[u8], workers: u64) -> Option<u64> {
 
 fn of_payload(key: &[u8], workers: u64) -> Option<u64> {
     vehicle_of(key).map(|vehicle| owner(&vehicle, workers))
+}
+
+/// One that cannot be read goes to all, and each says so.
+fn of_trip(row: &[u8], workers: u64) -> Option<u64> {
+    owner_of_trip(row, workers).ok()
+}
+
+fn of_driver(row: &[u8], workers: u64) -> Option<u64> {
+    owner_of_driver(row, workers).ok().flatten()
 }
 
 /// Rows may begin anywhere: the relations move them to where they are needed.

@@ -2,9 +2,10 @@
 //! change of one trip never reads all of a root's trips or drivers again.
 
 use super::tree::Tree;
-use super::{DriverRow, DriverTrip, FleetRow, Totals, WorstDriver};
+use super::{FleetRow, WorstDriver};
 use crate::facts::AnomalyFact;
 use crate::flow::Rows;
+use crate::score::{Counted, Standing, Totals};
 use differential_dataflow::AsCollection;
 use differential_dataflow::difference::{Multiply, Semigroup};
 use differential_dataflow::operators::CountTotal;
@@ -35,11 +36,11 @@ type Parts<'scope> = Rows<'scope, (Arc<str>, Part)>;
 
 pub(super) fn fleets<'scope>(
     tree: &Tree<'scope>,
-    counted: Rows<'scope, Arc<DriverTrip>>,
-    drivers: Rows<'scope, DriverRow>,
+    counted: Rows<'scope, Counted>,
+    standings: Rows<'scope, Standing>,
     anomalies: Rows<'scope, (Arc<str>, Arc<AnomalyFact>)>,
 ) -> Rows<'scope, FleetRow> {
-    let counted = counted.flat_map(|trip| trip.fleet.clone().map(|fleet| (fleet, trip)));
+    let counted = counted.map(|counted| (counted.fleet.clone(), counted));
     let seen = tree
         .nodes
         .clone()
@@ -58,7 +59,7 @@ pub(super) fn fleets<'scope>(
         .concat(totals(counted.clone(), upwards.clone()))
         .concat(distinct(counted.clone().map(|(f, t)| (f, t.vehicle.clone())), upwards.clone(), Part::Vehicles))
         .concat(distinct(counted.map(|(f, t)| (f, t.driver.clone())), upwards.clone(), Part::Drivers))
-        .concat(scores(drivers, upwards.clone()))
+        .concat(scores(standings, upwards.clone()))
         .concat(open_anomalies(anomalies, upwards));
     parts
         .reduce_named("fleets", |fleet, parts, output| {
@@ -103,12 +104,12 @@ fn row(fleet: &Arc<str>, parts: &[&Part]) -> FleetRow {
 
 /// Sums by own fleet as a difference, then over the (few) fleets below.
 fn totals<'scope>(
-    counted: Rows<'scope, (Arc<str>, Arc<DriverTrip>)>,
+    counted: Rows<'scope, (Arc<str>, Counted)>,
     upwards: Rows<'scope, (Arc<str>, Arc<str>)>,
 ) -> Parts<'scope> {
     let own = counted
         .inner
-        .map(|((fleet, trip), time, diff)| (fleet, time, trip.totals.clone().multiply(&diff)))
+        .map(|((fleet, counted), time, diff)| (fleet, time, counted.totals.multiply(&diff)))
         .as_collection()
         .count_total();
     own.join_map(upwards, |fleet, totals, above| (above.clone(), (fleet.clone(), totals.clone()))).reduce_named(
@@ -148,12 +149,9 @@ fn open_anomalies<'scope>(
 }
 
 /// The lowest drivers and the median of the drivers' live scores.
-fn scores<'scope>(drivers: Rows<'scope, DriverRow>, upwards: Rows<'scope, (Arc<str>, Arc<str>)>) -> Parts<'scope> {
-    let scores = drivers
-        .filter(|row| row.newest)
-        .flat_map(|row| {
-            row.fleet.zip(row.score).map(|(fleet, score)| (fleet, WorstDriver { score, driver: row.driver }))
-        })
+fn scores<'scope>(standings: Rows<'scope, Standing>, upwards: Rows<'scope, (Arc<str>, Arc<str>)>) -> Parts<'scope> {
+    let scores = standings
+        .map(|Standing { fleet, score, driver }| (fleet, WorstDriver { score, driver }))
         .join_map(upwards, |_, driver, above| (above.clone(), driver.clone()));
     worst(scores.clone()).concat(median(scores.map(|(fleet, driver)| (fleet, driver.score))))
 }

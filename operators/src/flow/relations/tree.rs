@@ -1,11 +1,11 @@
-//! Where a trip belongs: the vehicle's fleet at the time, and the fleets above that one.
+//! Where trips and anomalies belong: the vehicle's fleet at the time, and the fleets above that one.
 
 use super::Problem;
-use crate::facts::{AnomalyFact, TripFact};
+use crate::facts::AnomalyFact;
 use crate::flow::Rows;
+use crate::score::trips::{Timeline, resolve};
 use differential_dataflow::operators::Iterate;
 use drivetrain_schemas::control::Document;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// (child, parent) or, transitively, (from, to).
@@ -92,55 +92,9 @@ pub(super) fn problems<'scope>(tree: &Tree<'scope>, documents: Rows<'scope, Docu
     unknown.concat(cyclic).concat(vehicles)
 }
 
-/// What has a vehicle and a time, and therefore a fleet.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-enum Subject {
-    Trip(Arc<TripFact>),
-    Anomaly(Arc<AnomalyFact>),
-}
-
-impl Subject {
-    fn vehicle(&self) -> Arc<str> {
-        match self {
-            Subject::Trip(trip) => trip.vehicle.clone(),
-            Subject::Anomaly(anomaly) => anomaly.vehicle.clone(),
-        }
-    }
-
-    fn started_at(&self) -> i64 {
-        match self {
-            Subject::Trip(trip) => trip.started_at,
-            Subject::Anomaly(anomaly) => anomaly.started_at,
-        }
-    }
-
-    fn stated_fleet(&self) -> Option<Arc<str>> {
-        match self {
-            Subject::Trip(trip) => trip.fleet.clone(),
-            Subject::Anomaly(anomaly) => anomaly.fleet.clone(),
-        }
-    }
-}
-
-/// Facts with the fleet they belong to.
-pub(super) struct Located<'scope> {
-    pub(super) trips: Rows<'scope, (Option<Arc<str>>, Arc<TripFact>)>,
-    /// Open anomalies by fleet; those without a fleet are left out.
-    pub(super) anomalies: Rows<'scope, (Arc<str>, Arc<AnomalyFact>)>,
-}
-
-/// The fleet of a trip or anomaly is that of the vehicle's document effective at its start, else the record's.
-///
-/// An outer join without an antijoin: every subject counts with the record's fleet, and where the vehicle has documents
-/// that is taken back and the right one put in its place, at the same epoch.
-pub(super) fn locate<'scope>(
-    trips: Rows<'scope, TripFact>,
-    anomalies: Rows<'scope, AnomalyFact>,
-    documents: Rows<'scope, Document>,
-) -> Located<'scope> {
-    let open = anomalies.filter(|a| a.ended_at.is_none()).map(|a| Subject::Anomaly(Arc::new(a)));
-    let subjects = trips.map(|t| Subject::Trip(Arc::new(t))).concat(open).map(|s| (s.vehicle(), s));
-    let timelines = documents
+/// Since when each vehicle with documents belongs to which fleet.
+pub(super) fn timelines<'scope>(documents: Rows<'scope, Document>) -> Rows<'scope, (Arc<str>, Timeline)> {
+    documents
         .flat_map(|d| match d {
             Document::Vehicle(v) => {
                 let from = v.effective_from.as_deref().and_then(|f| drivetrain_schemas::time::parse_rfc3339(f).ok());
@@ -151,26 +105,24 @@ pub(super) fn locate<'scope>(
         .reduce_named("timelines", |_vehicle, entries, output| {
             let timeline: Vec<_> = entries.iter().map(|((from, fleet), _)| (*from, fleet.clone())).collect();
             output.push((timeline, 1));
-        });
-    let stated = subjects.clone().map(|(_, s)| (s.stated_fleet(), s));
-    let matched = subjects.join_map(timelines, |_, subject, timeline| (subject.clone(), resolve(subject, timeline)));
-    let withdrawn = matched.clone().map(|(s, _)| (s.stated_fleet(), s)).negate();
-    let resolved = matched.map(|(s, fleet)| (fleet, s));
-    let located = stated.concat(withdrawn).concat(resolved).consolidate_stream();
-    let trips = located.clone().flat_map(|(fleet, s)| match s {
-        Subject::Trip(trip) => Some((fleet, trip)),
-        Subject::Anomaly(_) => None,
-    });
-    let anomalies = located.flat_map(|(fleet, s)| match (fleet, s) {
-        (Some(fleet), Subject::Anomaly(anomaly)) => Some((fleet, anomaly)),
-        _ => None,
-    });
-    Located { trips, anomalies }
+        })
 }
 
-/// The fleet of the last entry at or before the subject's start; without one, or where it names none, the record's.
-fn resolve(subject: &Subject, timeline: &[(i64, Option<Arc<str>>)]) -> Option<Arc<str>> {
-    let at = subject.started_at();
-    let entry = timeline.iter().rev().find(|(from, _)| *from <= at);
-    entry.and_then(|(_, fleet)| fleet.clone()).or_else(|| subject.stated_fleet())
+/// Open anomalies by fleet, that of the vehicle at their start; those without one are left out.
+///
+/// An outer join without an antijoin: every one counts with the record's fleet, and where the vehicle has documents
+/// that is taken back and the right one put in its place, at the same epoch.
+pub(super) fn locate<'scope>(
+    anomalies: Rows<'scope, AnomalyFact>,
+    timelines: Rows<'scope, (Arc<str>, Timeline)>,
+) -> Rows<'scope, (Arc<str>, Arc<AnomalyFact>)> {
+    let open = anomalies.filter(|a| a.ended_at.is_none()).map(|a| (a.vehicle.clone(), Arc::new(a)));
+    let stated = open.clone().map(|(_, a)| (a.fleet.clone(), a));
+    let matched = open.join_map(timelines, |_, anomaly, timeline| {
+        (anomaly.clone(), resolve(timeline, anomaly.started_at, &anomaly.fleet))
+    });
+    let withdrawn = matched.clone().map(|(a, _)| (a.fleet.clone(), a)).negate();
+    let resolved = matched.map(|(a, fleet)| (fleet, a));
+    let located = stated.concat(withdrawn).concat(resolved).consolidate_stream();
+    located.flat_map(|(fleet, anomaly)| fleet.map(|fleet| (fleet, anomaly)))
 }

@@ -1,0 +1,184 @@
+use super::*;
+use crate::score::tests::{harsh, policies};
+use proptest::prelude::*;
+
+/// A fact of few kinds, so that equal ones come again.
+fn fact(vehicle: u8, started_at: i64, open: bool, stated: u8, braking: bool) -> TripFact {
+    let harsh = if braking { vec![harsh(-500_000, 1)] } else { Vec::new() };
+    TripFact {
+        trip_id: format!("t{started_at}").into(),
+        vehicle: format!("v{vehicle}").into(),
+        driver: Some("d".into()),
+        fleet: fleet(stated),
+        open,
+        started_at,
+        ended_at: started_at + 9,
+        samples: 9,
+        duration: 9,
+        distance: None,
+        max_speed: None,
+        speeding: Some(3),
+        harsh,
+    }
+}
+
+fn fleet(n: u8) -> Option<Arc<str>> {
+    (n > 0).then(|| format!("f{n}").into())
+}
+
+/// The state of the world, as tables.
+#[derive(Clone, Default)]
+struct World {
+    facts: BTreeMap<TripFact, isize>,
+    timelines: BTreeMap<Arc<str>, Timeline>,
+    pages: BTreeMap<Option<Arc<str>>, Page>,
+}
+
+impl World {
+    /// Everything that holds, computed anew.
+    fn scored(&self) -> BTreeMap<Scored, isize> {
+        let mut all = BTreeMap::new();
+        for (fact, count) in &self.facts {
+            let book = Book(self.pages.clone());
+            judge(&Arc::new(fact.clone()), self.timelines.get(&fact.vehicle), &book, &mut |scored| {
+                *all.entry(scored).or_default() += count;
+            });
+        }
+        all
+    }
+
+    /// The documents from nothing.
+    fn documents(&self) -> Changes {
+        Changes {
+            facts: Vec::new(),
+            timelines: self.timelines.clone().into_iter().map(|timeline| (timeline, 1)).collect(),
+            pages: self.pages.clone().into_iter().map(|page| (page, 1)).collect(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Fact { vehicle: u8, started_at: i64, open: bool, stated: u8, braking: bool, diff: isize },
+    Timeline { vehicle: u8, timeline: Option<Vec<(i64, u8)>> },
+    Page { fleet: u8, policies: Option<Vec<(u32, usize)>> },
+    Checkpoint,
+    Restart,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let timeline = prop::collection::btree_map(0i64..5, 0u8..3, 0..3).prop_map(|t| t.into_iter().collect());
+    let page = prop::collection::btree_set((0u32..3, 0usize..4), 0..4).prop_map(|p| p.into_iter().collect());
+    prop_oneof![
+        8 => (0u8..3, 0i64..5, any::<bool>(), 0u8..3, any::<bool>(), prop_oneof![Just(1isize), Just(-1)]).prop_map(
+            |(vehicle, started_at, open, stated, braking, diff)| Event::Fact { vehicle, started_at, open, stated, braking, diff }
+        ),
+        2 => (0u8..3, prop::option::of(timeline)).prop_map(|(vehicle, timeline)| Event::Timeline { vehicle, timeline }),
+        2 => (0u8..3, prop::option::of(page)).prop_map(|(fleet, policies)| Event::Page { fleet, policies }),
+        1 => Just(Event::Checkpoint),
+        1 => Just(Event::Restart),
+    ]
+}
+
+/// Takes an event over into the world and into the changes of an epoch.
+fn apply(world: &mut World, changes: &mut Changes, event: Event) {
+    match event {
+        Event::Fact { vehicle, started_at, open, stated, braking, diff } => {
+            let fact = fact(vehicle, started_at, open, stated, braking);
+            let count = world.facts.entry(fact.clone()).or_default();
+            if *count + diff >= 0 {
+                *count += diff;
+                changes.facts.push((fact, diff));
+            }
+        }
+        Event::Timeline { vehicle, timeline } => {
+            let vehicle: Arc<str> = format!("v{vehicle}").into();
+            if let Some(old) = world.timelines.remove(&vehicle) {
+                changes.timelines.push(((vehicle.clone(), old), -1));
+            }
+            if let Some(timeline) = timeline {
+                let timeline: Timeline = timeline.into_iter().map(|(from, n)| (from, fleet(n))).collect();
+                world.timelines.insert(vehicle.clone(), timeline.clone());
+                changes.timelines.insert(0, ((vehicle, timeline), 1));
+            }
+        }
+        Event::Page { fleet: n, policies: chosen } => {
+            if let Some(old) = world.pages.remove(&fleet(n)) {
+                changes.pages.push(((fleet(n), old), -1));
+            }
+            if let Some(chosen) = chosen {
+                let page: Page = chosen.into_iter().map(|(near, i)| (near, policies()[i].clone())).collect();
+                world.pages.insert(fleet(n), page.clone());
+                changes.pages.insert(0, ((fleet(n), page), 1));
+            }
+        }
+        Event::Checkpoint | Event::Restart => {}
+    }
+}
+
+/// A page or timeline changes at most once in an epoch, as a reduction says it.
+fn documents_once(events: &[Event]) -> Vec<Event> {
+    let mut seen = BTreeSet::new();
+    let mut once = |event: &&Event| match event {
+        Event::Timeline { vehicle, .. } => seen.insert((0, *vehicle)),
+        Event::Page { fleet, .. } => seen.insert((1, *fleet)),
+        _ => true,
+    };
+    events.iter().filter(|event| once(event)).cloned().collect()
+}
+
+proptest! {
+    #[test]
+    fn what_was_said_adds_up_to_what_holds(epochs in prop::collection::vec(prop::collection::vec(event(), 0..12), 1..12)) {
+        let (mut world, mut kernel, mut said) = (World::default(), Trips::new(true), BTreeMap::<Scored, isize>::new());
+        let mut kept = BTreeMap::<Vec<u8>, i64>::new();
+        for events in epochs {
+            let mut changes = Changes::default();
+            let restart = events.iter().any(|e| matches!(e, Event::Restart));
+            let checkpoint = restart || events.iter().any(|e| matches!(e, Event::Checkpoint));
+            documents_once(&events).into_iter().for_each(|event| apply(&mut world, &mut changes, event));
+            kernel.step(changes, &mut |scored, diff| *said.entry(scored).or_default() += diff);
+            said.retain(|_, count| *count != 0);
+            let mut expected = world.scored();
+            expected.retain(|_, count| *count != 0);
+            prop_assert_eq!(&said, &expected);
+            if checkpoint {
+                for record in kernel.keep().iter() {
+                    let Change::Add(diff) = record.change else { panic!() };
+                    *kept.entry(record.key.to_vec()).or_default() += diff;
+                }
+            }
+            if restart {
+                kept.retain(|_, count| *count != 0);
+                let mut records = Records::sum();
+                kept.iter().for_each(|(row, count)| records.add(*count, |out| out.extend_from_slice(row)));
+                for row in kept.keys() {
+                    let fact: TripFact = unpack(row).unwrap();
+                    prop_assert_eq!(vehicle_of(row).unwrap(), &*fact.vehicle);
+                }
+                kernel = Trips::new(true);
+                kernel.restore(&records).unwrap();
+                kernel.restore_documents(world.documents());
+            }
+        }
+    }
+}
+
+#[test]
+fn an_ended_trip_takes_little_room() {
+    let mut kernel = Trips::new(false);
+    let facts = (0..1000).map(|i| (fact(0, i, false, 1, true), 1)).collect();
+    kernel.step(Changes { facts, ..Changes::default() }, &mut |_, _| {});
+    let held = &kernel.vehicles["v0"];
+    assert!(held.ended.capacity() < 1000 * 40 && held.stated.len() == 1, "{} bytes", held.ended.capacity());
+    let facts = (0..1000).map(|i| (fact(0, i, false, 1, true), -1)).collect();
+    kernel.step(Changes { facts, ..Changes::default() }, &mut |_, _| {});
+    assert!(kernel.vehicles["v0"].ended.is_empty());
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_is_an_error() {
+    let mut records = Records::sum();
+    records.add(1, |out| out.extend_from_slice(&[9, b'x']));
+    assert!(Trips::new(true).restore(&records).is_err());
+}
