@@ -89,7 +89,7 @@ fn read_file(path: &Path) -> Result<Vec<(usize, Ticket)>, SourceError> {
         std::io::ErrorKind::NotFound => SourceError::Missing { path: path.to_path_buf() },
         _ => SourceError::Unreadable { path: path.to_path_buf(), reason: e.to_string() },
     };
-    let mut tickets = Vec::new();
+    let (mut tickets, mut shared) = (Vec::new(), manifest::Shared::default());
     let file = std::fs::File::open(path).map_err(unreadable)?;
     for (i, line) in BufReader::new(file).lines().enumerate() {
         let line = line.map_err(unreadable)?;
@@ -97,7 +97,8 @@ fn read_file(path: &Path) -> Result<Vec<(usize, Ticket)>, SourceError> {
             continue;
         }
         let error = |reason| SourceError::Bindings { path: path.to_path_buf(), line: i + 1, reason };
-        let ticket: Ticket = serde_json::from_str(&line).map_err(|e| error(format!("not a ticket: {e}")))?;
+        let mut ticket: Ticket = serde_json::from_str(&line).map_err(|e| error(format!("not a ticket: {e}")))?;
+        shared.share(&mut ticket);
         tickets.push((i + 1, ticket));
     }
     Ok(tickets)

@@ -45,9 +45,13 @@ impl Reader {
     fn repeat_binding(&mut self, epoch: i64, binding: &Binding) -> Result<bool, SourceError> {
         let origin = &binding.origin;
         let differs = |reason: String| SourceError::Differs { epoch, reason };
+        let name = || match origin.partition {
+            0 => origin.name.to_string(),
+            partition => format!("{}/{partition}", origin.name),
+        };
         let is_its = |lane: &Lane| lane.id == *origin || (&*lane.id.name == "*" && lane.id.source == origin.source);
         let index = self.lanes.lanes.iter().position(is_its);
-        let index = index.ok_or_else(|| differs(format!("{} is not among the inputs", origin.name)))?;
+        let index = index.ok_or_else(|| differs(format!("{} is not among the inputs", name())))?;
         loop {
             let now = Instant::now();
             let Some(lane) = self.lanes.lanes.get_mut(index) else { return Ok(true) };
@@ -58,7 +62,7 @@ impl Reader {
             lane.fill(self.job.epochs.chunk_records, now)?;
             let Some(chunk) = lane.chunk() else {
                 if lane.has_ended() || lane.is_caught_up() {
-                    return Err(differs(format!("{} ends before {}", origin.name, binding.end)));
+                    return Err(differs(format!("{} ends before {}", name(), binding.end)));
                 }
                 if self.stopped() {
                     return Ok(false);
@@ -69,10 +73,7 @@ impl Reader {
             let n = chunk.records_until(binding.end);
             if chunk.origin != *origin || n == 0 {
                 let next = format!("{}/{} at {:?}", chunk.origin.name, chunk.origin.partition, chunk.position(0));
-                return Err(differs(format!(
-                    "{} up to {} was read then, now {next} is next",
-                    origin.name, binding.end
-                )));
+                return Err(differs(format!("{} up to {} was read then, now {next} is next", name(), binding.end)));
             }
             if let Some(chunk) = lane.take(n) {
                 self.count(chunk.len());
