@@ -3,7 +3,7 @@
 mod support;
 
 use rdkafka::consumer::Consumer;
-use rdkafka::{ClientConfig, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use support::job::Job;
 use support::kafka::Kafka;
 use support::topics::{TIMEOUT, consumer, latest, read_all, wait_until_read};
-use support::{TABLES, drivetrain, one, peers, repository, run, sql};
+use support::{TABLES, drivetrain, every_row, one, peers, repository, run, sql};
 
 /// Counts of the simulator's report: (records, broken by kind).
 fn report(stderr: &[u8]) -> (i64, BTreeMap<String, i64>) {
@@ -197,6 +197,22 @@ fn a_new_partition_is_picked_up_while_the_job_runs() {
     assert_eq!(rows, ["0,1,1", "2,1,1"]);
     // A clean stop closes no trip.
     assert_eq!(one(&data, "select status, count(*) from trips group by status"), "PROCESSING,1");
+
+    // A run of its bindings begins the new partition where it was begun then, or not at all.
+    let repeat = |again: &Path, code: i32| {
+        let mut command = drivetrain();
+        command.args(["replay", "--config"]).arg(repository("configs/fleet.toml")).arg("--data").arg(again);
+        command.arg("--bindings").arg(data.join("bindings")).env("DRIVETRAIN_KAFKA__BROKERS", brokers);
+        String::from_utf8(run(&mut command, code).stderr).unwrap()
+    };
+    let again = scratch.path().join("again");
+    repeat(&again, 0);
+    assert_eq!(every_row(&data), every_row(&again));
+    let mut gone = TopicPartitionList::new();
+    gone.add_partition_offset("telemetry", 2, Offset::Offset(1)).unwrap();
+    runtime.block_on(admin.delete_records(&gone, &AdminOptions::new())).unwrap();
+    let said = repeat(&scratch.path().join("gone"), 1);
+    assert!(said.contains("telemetry/2: the records from offset 0 on are no longer there"), "{said}");
 }
 
 /// Waits until the job has committed offset `end` of a partition of `telemetry`.

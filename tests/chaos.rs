@@ -10,41 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::job::Job;
 use support::kafka::Kafka;
+use support::steps::STEPS_ON_KAFKA;
 use support::world::{drain, hurried, state};
 use support::{assert_same, drivetrain, one, repository, run};
-
-/// The steps at which a run on Kafka is killed for certain, with how many times it passes each before: those of
-/// `sinks/src/failpoint.rs` that it comes to.
-const STEPS: [(&str, u32); 28] = [
-    ("claim.before", 1),
-    ("claim.after", 1),
-    ("recovery.staging", 1),
-    ("recovery.live", 1),
-    ("recovery.sweep", 1),
-    ("recovery.bindings", 1),
-    ("recovery.manifest", 1),
-    ("recovery.done", 1),
-    ("history.close", 2),
-    ("history.closed", 3),
-    ("checkpoint.write", 2),
-    ("checkpoint.sync", 3),
-    ("checkpoint.rename", 2),
-    ("final_files", 4),
-    ("begin", 9),
-    ("produce.before", 5),
-    ("produce.between", 40),
-    ("record", 7),
-    ("commit.before", 6),
-    ("commit.after", 8),
-    ("publish.before", 2),
-    ("publish.between", 2),
-    ("publish.after", 1),
-    ("manifest.before", 2),
-    ("manifest.between", 1),
-    ("manifest.after", 1),
-    ("trim.before", 1),
-    ("trim.after", 1),
-];
 
 /// Readings a second.
 const RATE: u64 = 1_500;
@@ -184,7 +152,7 @@ fn kills_leave_no_trace() {
     let brokers = world.kafka.brokers.clone();
 
     // Input arrives all the while: about 3 s for each kill.
-    let seconds = (kills() + STEPS.len() as u64 + 6) * 3 * RATE / VEHICLES;
+    let seconds = (kills() + STEPS_ON_KAFKA.len() as u64 + 6) * 3 * RATE / VEHICLES;
     let rate = RATE.to_string();
     let mut producer = simulate(seconds);
     producer.args(["--brokers", &brokers, "--topic", "telemetry", "--rate", &rate]);
@@ -204,11 +172,15 @@ fn kills_leave_no_trace() {
         }
         world.kill_at_random(&chaos);
     }
-    for (step, nth) in STEPS {
+    for (step, nth) in STEPS_ON_KAFKA {
         world.kill_at(&chaos, step, nth);
     }
     let arriving = producer.try_wait().unwrap().is_none();
-    println!("{} kills in {:.0} s, input still arriving: {arriving}", kills() + 28, began.elapsed().as_secs_f64());
+    println!(
+        "{} kills in {:.0} s, input still arriving: {arriving}",
+        kills() + STEPS_ON_KAFKA.len() as u64,
+        began.elapsed().as_secs_f64()
+    );
     println!("kills by the step that had been reached:");
     world.fell.iter().for_each(|(step, count)| println!("{count:6}  {step}"));
     assert!(producer.wait().unwrap().success());

@@ -40,7 +40,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Kafka to Kafka and Parquet, until SIGTERM or Ctrl-C.
     Run(run::RunArgs),
-    /// Files through the same graph, in order, without a broker; then everything closes; prints intake.
+    /// Files through the same graph, in order, without a broker; then everything closes; prints intake. Or a recorded
+    /// run once more (--bindings).
     Replay(replay::ReplayArgs),
     /// Writes the records of a simulated fleet to a file or a topic.
     Simulate(simulate::command::SimulateArgs),

@@ -28,6 +28,9 @@ pub struct Ticket {
     /// Control changes that take effect in this epoch, by value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub control: Vec<drivetrain_schemas::control::ControlChange>,
+    /// Control documents that came in this epoch and cannot be used: their rows of `rejects` are repeated from here, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejects: Vec<Reject>,
     /// Partitions that are idle, from this epoch on (all of them, not the change), as indexes into the job's
     /// partitions in the order in which they were first bound.
     #[serde(default)]
@@ -51,6 +54,9 @@ pub struct Binding {
     /// Kafka's topic id, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
+    /// Kafka: where the partition was begun, with the first binding of one that epoch 0 does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<i64>,
     /// Last delivered offset + 1, or the number of the last line read.
     pub end: i64,
     /// Largest event time of its readings up to this epoch, µs; absent while none was decoded.

@@ -167,16 +167,22 @@ pub fn assert_same(what: &str, left: &[(String, Vec<String>)], right: &[(String,
     }
 }
 
-/// Every row of every log, with its epoch.
+/// Every row of every log, with its epoch, and the live values.
 #[track_caller]
 pub fn every_step(data: &Path) -> Vec<(String, Vec<String>)> {
-    let mut logs = rows_of(data, |table| {
+    let mut logs = every_row(data);
+    logs.extend(live_state(data));
+    logs
+}
+
+/// Every row of every log, with its epoch.
+#[track_caller]
+pub fn every_row(data: &Path) -> Vec<(String, Vec<String>)> {
+    rows_of(data, |table| {
         let columns = match table {
             "rejects" | "late" => "epoch, diff, origin, partition, position, reason, encode(payload, 'hex')",
             _ => "*",
         };
         format!("select {columns} from {table}_log")
-    });
-    logs.extend(live_state(data));
-    logs
+    })
 }

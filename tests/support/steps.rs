@@ -35,6 +35,42 @@ pub const STEPS: [(&str, u32); 31] = [
     ("commit.after", 9),
 ];
 
+/// The steps of `sinks/src/failpoint.rs` that a run on Kafka comes to, with how many times it passes each before it is
+/// killed. The others are those of local live logs (`recovery.cut`, `compact.*`) and one that comes after four
+/// thousand publications (`manifest.rewrite`).
+pub const STEPS_ON_KAFKA: [(&str, u32); 30] = [
+    ("claim.before", 1),
+    ("claim.after", 1),
+    ("recovery.publish", 1),
+    ("recovery.staging", 1),
+    ("recovery.live", 1),
+    ("recovery.sweep", 1),
+    ("recovery.bindings", 1),
+    ("recovery.manifest", 1),
+    ("recovery.done", 1),
+    ("history.close", 2),
+    ("history.closed", 3),
+    ("checkpoint.write", 2),
+    ("checkpoint.sync", 3),
+    ("checkpoint.rename", 2),
+    ("final_files", 4),
+    ("begin", 9),
+    ("produce.before", 5),
+    ("produce.between", 40),
+    ("record", 7),
+    ("commit.before", 6),
+    ("commit.after", 8),
+    ("publish.before", 2),
+    ("publish.between", 2),
+    ("publish.after", 1),
+    ("manifest.before", 2),
+    ("manifest.between", 1),
+    ("manifest.after", 1),
+    ("trim.before", 1),
+    ("trim.between", 1),
+    ("trim.after", 1),
+];
+
 /// Has a job started again and again, each time to be killed at another step: `start` is given the value of
 /// `DRIVETRAIN_FAILPOINT`, and gives the exit code (none: ended by a signal) and what was said.
 pub fn kill_at_each_step(what: &str, mut start: impl FnMut(&str) -> (Option<i32>, String)) {

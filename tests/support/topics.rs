@@ -30,6 +30,11 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
 
 /// All records of a topic, read committed: (key, value), in each partition's order.
 pub fn read_all(brokers: &str, topic: &str) -> Vec<(Option<String>, Option<Vec<u8>>)> {
+    records(brokers, topic).into_iter().map(|(_, key, value)| (key, value)).collect()
+}
+
+/// With their partitions.
+fn records(brokers: &str, topic: &str) -> Vec<(i32, Option<String>, Option<Vec<u8>>)> {
     let consumer = consumer(brokers, "reader");
     let mut list = TopicPartitionList::new();
     let mut open = 0;
@@ -43,7 +48,7 @@ pub fn read_all(brokers: &str, topic: &str) -> Vec<(Option<String>, Option<Vec<u
         match consumer.poll(TIMEOUT).expect("the broker answers") {
             Ok(message) => {
                 let key = message.key().map(|k| String::from_utf8(k.to_vec()).unwrap());
-                records.push((key, message.payload().map(<[u8]>::to_vec)));
+                records.push((message.partition(), key, message.payload().map(<[u8]>::to_vec)));
             }
             Err(rdkafka::error::KafkaError::PartitionEOF(_)) => open -= 1,
             Err(e) => panic!("{topic}: {e}"),
@@ -52,11 +57,15 @@ pub fn read_all(brokers: &str, topic: &str) -> Vec<(Option<String>, Option<Vec<u
     records
 }
 
-/// The newest value of each key of a compacted topic.
+/// The newest value of each key of a compacted topic. Of no key there are values in two partitions.
+#[track_caller]
 pub fn latest(brokers: &str, topic: &str) -> BTreeMap<String, serde_json::Value> {
     let mut latest = BTreeMap::new();
-    for (key, value) in read_all(brokers, topic) {
+    let mut partitions = BTreeMap::new();
+    for (partition, key, value) in records(brokers, topic) {
         let key = key.expect("a key");
+        let first = *partitions.entry(key.clone()).or_insert(partition);
+        assert_eq!(first, partition, "{topic}: {key} is in two partitions: which value is the newest?");
         match value {
             Some(value) => drop(latest.insert(key, serde_json::from_slice(&value).unwrap())),
             None => drop(latest.remove(&key)),

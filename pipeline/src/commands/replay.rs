@@ -1,4 +1,4 @@
-//! `drivetrain replay`: files through the whole graph, in order, without a broker.
+//! `drivetrain replay`: files through the whole graph, in order, without a broker; or a recorded run once more.
 
 use super::cluster::{ClusterArgs, is_follower};
 use super::{data_directory, load, print_summary, stop_on_signals};
@@ -27,11 +27,13 @@ pub struct ReplayArgs {
     /// Record time of records that have none.
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Repeat a recorded run: its `<data>/bindings`, or one file of it.
+    /// Repeat a recorded run, epoch by epoch: its `<data>/bindings`. Of a `run` on Kafka leave INPUT out: the topics are
+    /// read again at the recorded offsets (brokers: as in `run`), nothing is written to Kafka and no offset committed;
+    /// results go to --data, a new directory.
     #[arg(long, value_name = "LOG")]
     bindings: Option<PathBuf>,
     /// Files or directories (sorted), or SOURCE=PATH where there are several sources.
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(required_unless_present = "bindings", value_name = "INPUT")]
     inputs: Vec<String>,
 }
 

@@ -40,7 +40,9 @@ impl Bar {
 
 fn show(progress: &Progress, done: &AtomicBool) {
     let bar = ProgressBar::new(progress.total_bytes.load(Ordering::Relaxed));
-    let template = "{wide_bar} {bytes}/{total_bytes} {msg} {eta}";
+    // Of topics nobody knows how much there is to come.
+    let files = progress.total_bytes.load(Ordering::Relaxed) > 0;
+    let template = if files { "{wide_bar} {bytes}/{total_bytes} {msg} {eta}" } else { "{spinner} {msg} {elapsed}" };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -14,6 +14,7 @@
 mod bar;
 pub mod cluster;
 pub mod emit;
+mod repeat;
 mod restore;
 pub mod source_operator;
 mod start;
@@ -102,7 +103,7 @@ pub enum Mode {
     Run,
     /// Topics to local files, until stopped (the demo).
     Local,
-    /// Files, until their end.
+    /// Files, until their end; or what `bindings` say was read, of them or (without inputs) of topics.
     Replay { inputs: Vec<String>, bindings: Option<PathBuf> },
 }
 

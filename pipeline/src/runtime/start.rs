@@ -1,5 +1,6 @@
 //! The beginning of a job: input looked at first, then the data directory claimed, then the threads.
 
+use super::repeat;
 use super::restore::restore;
 use super::{JobError, JobOptions, Mode};
 use crate::clock::wall_micros;
@@ -47,7 +48,9 @@ pub(super) fn prepare(options: &JobOptions, resolved: &Resolved) -> Result<Prepa
     let mut plan = Plan::default();
     let mut mode = source::Mode::Run;
     let mut reference = Reference::default();
-    for (kind, files, topic) in &resolved.reference {
+    // Recorded epochs have their reference data in them.
+    let recorded = matches!(&options.mode, Mode::Replay { bindings: Some(_), .. });
+    for (kind, files, topic) in resolved.reference.iter().filter(|_| !recorded) {
         if let Some(missing) = files.iter().find(|file| !file.exists()) {
             return Err(JobError::Config(format!(
                 "reference.{}: {}: no such file; paths start from the configuration's directory",
@@ -63,11 +66,17 @@ pub(super) fn prepare(options: &JobOptions, resolved: &Resolved) -> Result<Prepa
         Mode::Replay { inputs, bindings } => {
             mode = source::Mode::Replay;
             inputs.iter().try_for_each(|input| known_source(input, resolved))?;
-            input.files = source::files::resolve(inputs, &resolved.sources)?;
+            if !inputs.is_empty() {
+                input.files = source::files::resolve(inputs, &resolved.sources)?;
+            }
             // Without a broker, reference data comes from files only.
             reference.topics.clear();
             if let Some(path) = bindings {
+                repeat::is_elsewhere(path, &options.data)?;
                 plan = Plan { tickets: source::read_bindings(path)?, go_on: false };
+                if repeat::is_of_topics(options, &plan.tickets)? {
+                    input.kafka = Some(KafkaSettings { commit_offsets: false, ..kafka_settings(options)? });
+                }
             }
         }
     }
@@ -97,8 +106,8 @@ fn known_source(input: &str, resolved: &Resolved) -> Result<(), JobError> {
 /// What trip payloads without a time stand at, said once the job really starts.
 fn warn_of_record_time(options: &JobOptions) {
     let untimed = |s: &source::SourceConfig| s.layout == Layout::Trip && s.fields.record_time.is_none();
-    let replay = matches!(options.mode, Mode::Replay { .. });
-    if replay && options.at.is_none() && options.config.sources.values().any(untimed) {
+    let files = matches!(&options.mode, Mode::Replay { inputs, .. } if !inputs.is_empty());
+    if files && options.at.is_none() && options.config.sources.values().any(untimed) {
         eprintln!("trip payloads that bear no time stand at 1970-01-01T00:00:00Z; --at TIME sets another");
     }
 }
@@ -197,13 +206,12 @@ fn place(options: &JobOptions) -> String {
 /// What the source repeats, and where it begins: the epochs after the checkpoint up to the last committed one come first.
 /// Without a checkpoint they begin with epoch 0, which has where the partitions began.
 fn go_on(resumed: Resumed, plan: &mut Plan) -> Option<Resume> {
-    let Resumed { checkpoint, tickets, next_epoch, positions, control, idle, wall, .. } = resumed;
-    // A recorded run that is repeated goes on where it was cut off.
+    let Resumed { checkpoint, tickets, next_epoch, positions, control, rejects, idle, wall, .. } = resumed;
+    // A recorded run that is repeated goes on where it was cut off, and ends where the record does.
     let rest = plan.tickets.drain(..).filter(|t| t.epoch >= next_epoch + tickets.len() as i64);
     let rest: Vec<Ticket> = rest.collect();
-    let go_on = plan.go_on || rest.is_empty();
-    *plan = Plan { tickets: tickets.into_iter().chain(rest).collect(), go_on };
-    checkpoint.map(|_| Resume { next_epoch, bindings: positions, control, idle, wall })
+    plan.tickets = tickets.into_iter().chain(rest).collect();
+    checkpoint.map(|_| Resume { next_epoch, bindings: positions, control, rejects, idle, wall })
 }
 
 /// `drivetrain sql` finds the signals' types here before there is a file of readings.

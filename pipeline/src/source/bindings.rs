@@ -1,14 +1,18 @@
 //! Recorded bindings: the epochs of a past run, to be handed out again exactly.
 
 use super::error::SourceError;
+use drivetrain_schemas::reading::Origin;
+use drivetrain_schemas::time::format_rfc3339;
 use drivetrain_sinks::manifest;
-use drivetrain_sinks::message::Ticket;
+use drivetrain_sinks::message::{Binding, Ticket};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Epochs to repeat before (or instead of) reading on: same records an epoch, same wall times, idle sets and control
 /// changes. Which worker gets which records may differ; nothing depends on it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// In their order, each one epoch after the other.
     pub tickets: Vec<Ticket>,
@@ -16,12 +20,42 @@ pub struct Plan {
     pub go_on: bool,
 }
 
+impl Default for Plan {
+    /// Nothing to repeat.
+    fn default() -> Self {
+        Self { tickets: Vec::new(), go_on: true }
+    }
+}
+
+impl Plan {
+    /// Whether it begins with epoch 0, which has where all partitions began that were there.
+    pub(crate) fn is_from_the_start(&self) -> bool {
+        self.tickets.first().is_some_and(|t| t.epoch == 0)
+    }
+
+    /// Where each origin begins, as far as these epochs say so: epoch 0, and the first binding of a partition that came
+    /// later.
+    pub(crate) fn starts(&self) -> BTreeMap<Arc<Origin>, Binding> {
+        let mut starts = BTreeMap::new();
+        for ticket in &self.tickets {
+            for binding in &ticket.bindings {
+                let end = if ticket.epoch == 0 { Some(binding.end) } else { binding.start };
+                let Some(end) = end.filter(|_| !starts.contains_key(&binding.origin)) else { continue };
+                let clock = binding.clock.filter(|_| ticket.epoch == 0);
+                starts.insert(binding.origin.clone(), Binding { end, clock, start: None, ..binding.clone() });
+            }
+        }
+        starts
+    }
+}
+
 /// Reads bindings as the committer archives them: one ticket a line, as JSON. `path` is one such file, or the directory
-/// `<data>/bindings` with one file a generation, of which the highest one's tickets count.
+/// `<data>/bindings` with one file a generation, of which the highest one's tickets count. They begin with epoch 0: what
+/// later epochs come to depends on what was before.
 ///
 /// # Errors
-/// [`SourceError::Missing`], [`SourceError::Unreadable`], and [`SourceError::Bindings`] for a line that is no ticket or
-/// an epoch that is missing.
+/// [`SourceError::Missing`], [`SourceError::Unreadable`], [`SourceError::Expired`], and [`SourceError::Bindings`] for a
+/// line that is no ticket or an epoch that is missing.
 pub fn read_bindings(path: &Path) -> Result<Vec<Ticket>, SourceError> {
     let tickets = if path.is_dir() {
         let tickets = manifest::bindings(path)
@@ -37,7 +71,16 @@ pub fn read_bindings(path: &Path) -> Result<Vec<Ticket>, SourceError> {
             return Err(SourceError::Bindings { path: path.to_path_buf(), line: *line, reason });
         }
     }
-    Ok(tickets.into_iter().map(|(_, ticket)| ticket).collect())
+    match tickets.first() {
+        None => Err(SourceError::NoEpochs { path: path.to_path_buf() }),
+        Some((_, first)) if first.epoch > 0 => Err(SourceError::Expired {
+            path: path.to_path_buf(),
+            epoch: first.epoch,
+            ended: format_rfc3339(first.wall),
+            last: tickets.last().map_or(first.epoch, |(_, last)| last.epoch),
+        }),
+        Some(_) => Ok(tickets.into_iter().map(|(_, ticket)| ticket).collect()),
+    }
 }
 
 /// The tickets of one file with their lines.
@@ -46,7 +89,7 @@ fn read_file(path: &Path) -> Result<Vec<(usize, Ticket)>, SourceError> {
         std::io::ErrorKind::NotFound => SourceError::Missing { path: path.to_path_buf() },
         _ => SourceError::Unreadable { path: path.to_path_buf(), reason: e.to_string() },
     };
-    let mut tickets = Vec::new();
+    let (mut tickets, mut shared) = (Vec::new(), manifest::Shared::default());
     let file = std::fs::File::open(path).map_err(unreadable)?;
     for (i, line) in BufReader::new(file).lines().enumerate() {
         let line = line.map_err(unreadable)?;
@@ -54,7 +97,8 @@ fn read_file(path: &Path) -> Result<Vec<(usize, Ticket)>, SourceError> {
             continue;
         }
         let error = |reason| SourceError::Bindings { path: path.to_path_buf(), line: i + 1, reason };
-        let ticket: Ticket = serde_json::from_str(&line).map_err(|e| error(format!("not a ticket: {e}")))?;
+        let mut ticket: Ticket = serde_json::from_str(&line).map_err(|e| error(format!("not a ticket: {e}")))?;
+        shared.share(&mut ticket);
         tickets.push((i + 1, ticket));
     }
     Ok(tickets)

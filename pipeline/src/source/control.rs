@@ -17,7 +17,7 @@ use super::feed::{Fed, Feed};
 use drivetrain_schemas::control::{BAD_DOCUMENT, ControlChange, ControlKind, Document};
 use drivetrain_schemas::decode::{Body, Record};
 use drivetrain_schemas::reading::{NULL, Origin, Reject};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +41,12 @@ pub(crate) struct Control {
     /// Under how many Kafka keys a document stands.
     owners: BTreeMap<Key, usize>,
     feeds: Vec<(ControlKind, Box<dyn Feed>)>,
+    /// What was rejected before a restart: files and topics are read again from their beginning.
+    rejected: BTreeSet<Rejected>,
 }
+
+/// Where a rejected document stands, and what it is.
+type Rejected = (Arc<Origin>, i64, Option<Vec<u8>>);
 
 /// What has changed.
 #[derive(Default)]
@@ -72,6 +77,11 @@ impl Control {
         }
     }
 
+    /// Takes over which documents were rejected before: they are not rejected again.
+    pub(crate) fn recall_rejects(&mut self, rejects: &[Reject]) {
+        self.rejected.extend(rejects.iter().map(|r| (r.origin.clone(), r.position, r.payload.clone())));
+    }
+
     /// Reads files, and topics up to their present end; what differs from what was known is a change, also that a
     /// document is no longer there.
     pub(crate) fn start(
@@ -92,6 +102,7 @@ impl Control {
                 }
             }
         }
+        rejects.retain(|r| !self.rejected.contains(&(r.origin.clone(), r.position, r.payload.clone())));
         Ok(Changes { changes: difference(&before, &self.known), rejects })
     }
 

@@ -50,6 +50,22 @@ pub enum SourceError {
     Truncated { topic: String, partition: i32, offset: i64, reason: String },
     #[error("{path}, line {line}: {reason}; give the bindings that a run has archived")]
     Bindings { path: PathBuf, line: usize, reason: String },
+    #[error(
+        "{path}: no epoch is recorded there; give the directory <data>/bindings of a run, or a file of it that begins with \
+         epoch 0"
+    )]
+    NoEpochs { path: PathBuf },
+    #[error(
+        "{path}: the recorded epochs are {epoch} (ended {ended}) to {last}, and a run can be repeated only from epoch 0 on, \
+         since what an epoch comes to depends on all before it. Give the whole directory <data>/bindings; if it is, the \
+         earlier ones have expired: `history.bindings` says how long they are kept"
+    )]
+    Expired { path: PathBuf, epoch: i64, ended: String, last: i64 },
+    #[error(
+        "kafka: {reason}: so the recorded run can't be repeated. Bindings say which records were read; the topics must \
+         still have them (retention.ms)"
+    )]
+    Unrepeatable { reason: String },
     #[error("epoch {epoch}: the input is not the recorded one: {reason}")]
     Differs { epoch: i64, reason: String },
     #[error("a worker or the committer has gone")]
@@ -74,6 +90,25 @@ impl SourceError {
                 | Form { .. }
                 | Config { .. }
                 | Bindings { .. }
+                | NoEpochs { .. }
+                | Expired { .. }
         )
+    }
+
+    /// As it is said where a recorded run is repeated: there is nothing to start over.
+    pub(crate) fn of_repeat(self) -> Self {
+        use SourceError::*;
+        let reason = match self {
+            UnknownTopic { topic } => format!("topic {topic:?} does not exist any more"),
+            Recreated { topic, was, is } => {
+                format!("topic {topic:?} was deleted and created again since (id {was}, now {is})")
+            }
+            Truncated { topic, partition, offset, reason } => format!(
+                "{topic}/{partition}: the records from offset {offset} on are no longer there (taken by retention, or the \
+                 topic was truncated): {reason}"
+            ),
+            other => return other,
+        };
+        Unrepeatable { reason }
     }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Lane {
     pub(crate) id: Arc<Origin>,
     pub(crate) topic_id: Option<String>,
+    /// Where it begins, until a binding says so.
+    pub(crate) begins: Option<i64>,
     feed: Box<dyn Feed>,
     /// The next records.
     chunk: Option<Chunk>,
@@ -39,6 +41,7 @@ impl Lane {
         Self {
             id,
             topic_id,
+            begins: None,
             feed,
             chunk: None,
             head: None,

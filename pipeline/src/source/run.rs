@@ -4,6 +4,8 @@
 //!  open ─► repeat the recorded epochs ─► reference data ─► loop { control, fill, hand out, close when due } ─► last epoch
 //! ```
 
+mod repeat;
+
 use super::align::Peek;
 use super::bindings::Plan;
 use super::config::SourceSpec;
@@ -11,12 +13,12 @@ use super::control::{Changes, Control, Reference};
 use super::error::SourceError;
 use super::feed::Progress;
 use super::files::{self, FileInput};
-use super::kafka::{Client, KafkaSettings, Opened, Role, Wanted};
+use super::kafka::{Client, KafkaSettings, Opened, Role, Unbound, Wanted};
 use super::lanes::{Lane, Lanes};
 use super::outlet::{Outlet, Turns};
 use super::ticker::{EpochSettings, Mode, Ticker};
 use drivetrain_schemas::control::ControlChange;
-use drivetrain_schemas::reading::Origin;
+use drivetrain_schemas::reading::{Origin, Reject};
 use drivetrain_sinks::message::{Binding, Ticket};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub struct Resume {
     pub bindings: Vec<Binding>,
     /// The control documents that are known at the checkpoint, each as a change.
     pub control: Vec<ControlChange>,
+    /// The control documents that were rejected before.
+    pub rejects: Vec<Reject>,
     /// The idle set at the checkpoint.
     pub idle: Vec<Arc<Origin>>,
     /// Recorded wall time of the last epoch, µs; `None` before the first.
@@ -99,8 +103,9 @@ pub struct SourceSummary {
 pub fn start(job: Job, outlet: Outlet) -> Result<JoinHandle<Result<SourceSummary, SourceError>>, SourceError> {
     let thread = move || {
         let turns = Turns::new(outlet);
+        let only_repeats = !job.plan.go_on;
         let mut reader = Reader::new(job, turns);
-        let result = reader.run();
+        let result = reader.run().map_err(|error| if only_repeats { error.of_repeat() } else { error });
         match &result {
             Err(error) => reader.turns.failed(error),
             Ok(summary) if !summary.ended => reader.turns.stopped(),
@@ -121,6 +126,7 @@ struct Reader {
     /// Bindings of the open epoch, in the order in which their origins were first read in it.
     bound: Vec<Binding>,
     changes: Vec<ControlChange>,
+    rejects: Vec<Reject>,
     idle: Vec<Arc<Origin>>,
     wall: i64,
     housekept: Instant,
@@ -156,6 +162,7 @@ impl Reader {
             client: None,
             bound: Vec::new(),
             changes: Vec::new(),
+            rejects: Vec::new(),
             idle: Vec::new(),
             wall: i64::MIN,
             housekept: now,
@@ -173,7 +180,7 @@ impl Reader {
                 return Ok(self.summary);
             }
         }
-        if plan.tickets.is_empty() || plan.go_on {
+        if plan.go_on {
             self.reference()?;
             self.follow()?;
             self.finish()?;
@@ -189,23 +196,26 @@ impl Reader {
 
     fn open(&mut self) -> Result<(), SourceError> {
         let resumed = self.job.resume.is_some();
-        let mut starts: BTreeMap<Arc<Origin>, Binding> = BTreeMap::new();
-        let first = self.job.plan.tickets.first().filter(|t| t.epoch == 0).cloned();
-        let resume = self.job.resume.iter().flat_map(|r| &r.bindings);
-        for binding in resume.chain(first.iter().flat_map(|t| &t.bindings)) {
-            starts.insert(binding.origin.clone(), binding.clone());
-        }
+        let mut starts = self.job.plan.starts();
+        let unbound = match &self.job.plan {
+            plan if !plan.go_on => Unbound::Left,
+            plan if resumed || plan.is_from_the_start() => Unbound::Earliest,
+            _ => Unbound::Configured,
+        };
         if let Some(resume) = &self.job.resume {
+            starts.extend(resume.bindings.iter().map(|b| (b.origin.clone(), b.clone())));
             self.control.recall(&resume.control);
+            self.control.recall_rejects(&resume.rejects);
             self.idle.clone_from(&resume.idle);
             self.wall = self.wall.max(resume.wall.unwrap_or(i64::MIN));
         }
         self.open_files(&starts)?;
         if let Some(settings) = self.job.input.kafka.clone() {
-            let wanted = self.wanted();
+            let mut wanted = self.wanted();
+            let is_bound = |w: &Wanted| starts.keys().any(|o| o.source == w.source && *o.name == *w.topic);
+            wanted.retain(|w| unbound != Unbound::Left || is_bound(w));
             if !wanted.is_empty() {
-                let known = resumed || first.is_some();
-                let (client, opened) = Client::open(settings, wanted, &starts, known, std::thread::current())?;
+                let (client, opened) = Client::open(settings, wanted, &starts, unbound, std::thread::current())?;
                 self.client = Some(client);
                 self.admit(opened, &starts);
             }
@@ -268,82 +278,12 @@ impl Reader {
             match o.role {
                 Role::Control(kind) => self.control.follow(kind, o.feed),
                 Role::Source(_) => {
-                    let clock = starts.get(&o.origin).and_then(|b| b.clock);
-                    self.lanes.lanes.push(Lane::new(o.origin, o.topic_id, Some(o.start), clock, o.feed));
+                    let known = starts.get(&o.origin);
+                    let (clock, begins) = (known.and_then(|b| b.clock), known.is_none().then_some(o.start));
+                    let mut lane = Lane::new(o.origin, o.topic_id, Some(o.start), clock, o.feed);
+                    lane.begins = begins;
+                    self.lanes.lanes.push(lane);
                 }
-            }
-        }
-    }
-
-    // --- recorded epochs ---------------------------------------------------------------------------------------------
-
-    /// Hands out one recorded epoch; false when the job was stopped in its midst (then it stays open, and is not
-    /// committed).
-    fn repeat(&mut self, ticket: &Ticket) -> Result<bool, SourceError> {
-        self.ticker.jump(ticket.epoch, Instant::now());
-        while !self.ticker.may_begin(self.job.committed.load(Ordering::Acquire)) {
-            if self.stopped() {
-                return Ok(false);
-            }
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-        if !ticket.control.is_empty() {
-            self.control.recall(&ticket.control);
-            self.turns.control(ticket.epoch, ticket.control.clone(), Vec::new())?;
-        }
-        // The bindings of epoch 0 are where the partitions begin.
-        let bindings = if ticket.epoch == 0 { &[] } else { ticket.bindings.as_slice() };
-        for binding in bindings {
-            if !self.repeat_binding(ticket.epoch, binding)? {
-                return Ok(false);
-            }
-        }
-        self.wall = self.wall.max(ticket.wall);
-        self.idle.clone_from(&ticket.idle);
-        self.summary.last_epoch = Some(ticket.epoch);
-        self.summary.ended |= ticket.end;
-        self.job.progress.epochs.fetch_add(1, Ordering::Relaxed);
-        self.turns.close(ticket.clone())?;
-        self.ticker.jump(ticket.epoch + 1, Instant::now());
-        Ok(true)
-    }
-
-    fn repeat_binding(&mut self, epoch: i64, binding: &Binding) -> Result<bool, SourceError> {
-        let origin = &binding.origin;
-        let differs = |reason: String| SourceError::Differs { epoch, reason };
-        let is_its = |lane: &Lane| lane.id == *origin || (&*lane.id.name == "*" && lane.id.source == origin.source);
-        let index = self.lanes.lanes.iter().position(is_its);
-        let index = index.ok_or_else(|| differs(format!("{} is not among the inputs", origin.name)))?;
-        loop {
-            let now = Instant::now();
-            let Some(lane) = self.lanes.lanes.get_mut(index) else { return Ok(true) };
-            if lane.at.as_ref().is_some_and(|(at, end)| at == origin && *end == binding.end) {
-                lane.clock = lane.clock.max(binding.clock);
-                return Ok(true);
-            }
-            lane.fill(self.job.epochs.chunk_records, now)?;
-            let Some(chunk) = lane.chunk() else {
-                if lane.has_ended() || lane.is_caught_up() {
-                    return Err(differs(format!("{} ends before {}", origin.name, binding.end)));
-                }
-                if self.stopped() {
-                    return Ok(false);
-                }
-                std::thread::park_timeout(Duration::from_millis(5));
-                continue;
-            };
-            let n = chunk.records_until(binding.end);
-            if chunk.origin != *origin || n == 0 {
-                let next = format!("{}/{} at {:?}", chunk.origin.name, chunk.origin.partition, chunk.position(0));
-                return Err(differs(format!(
-                    "{} up to {} was read then, now {next} is next",
-                    origin.name, binding.end
-                )));
-            }
-            if let Some(chunk) = lane.take(n) {
-                self.count(chunk.len());
-                self.ticker.gave(chunk.len());
-                self.turns.chunk(epoch, chunk)?;
             }
         }
     }
@@ -361,10 +301,11 @@ impl Reader {
         let changes = self.control.start(&self.job.reference.files, CONTROL_PATIENCE)?;
         let fresh = self.job.resume.is_none() && self.ticker.epoch() == 0;
         if fresh {
-            for lane in &self.lanes.lanes {
+            for lane in &mut self.lanes.lanes {
+                lane.begins = None;
                 if let Some((origin, end)) = &lane.at {
                     let topic_id = lane.topic_id.clone();
-                    self.bound.push(Binding { origin: origin.clone(), topic_id, end: *end, clock: None });
+                    self.bound.push(Binding { origin: origin.clone(), topic_id, start: None, end: *end, clock: None });
                 }
             }
         }
@@ -382,6 +323,7 @@ impl Reader {
         }
         self.ticker.begin(now);
         self.changes.extend(changes.changes.iter().cloned());
+        self.rejects.extend(changes.rejects.iter().cloned());
         self.turns.control(self.ticker.epoch(), changes.changes, changes.rejects)
     }
 
@@ -429,13 +371,14 @@ impl Reader {
         self.ticker.begin(now);
         self.ticker.gave(chunk.len());
         self.count(chunk.len());
-        if let (Some(lane), Some(end)) = (self.lanes.lanes.get(index), chunk.end()) {
+        if let (Some(lane), Some(end)) = (self.lanes.lanes.get_mut(index), chunk.end()) {
             let known = self.bound.iter_mut().rev().find(|b| Arc::ptr_eq(&b.origin, &chunk.origin));
             match known {
                 Some(binding) => (binding.end, binding.clock) = (end, lane.clock),
                 None => self.bound.push(Binding {
                     origin: chunk.origin.clone(),
                     topic_id: lane.topic_id.clone(),
+                    start: lane.begins.take(),
                     end,
                     clock: lane.clock,
                 }),
@@ -456,7 +399,7 @@ impl Reader {
             let ends = bindings.iter().map(|b| (b.origin.clone(), b.end)).collect();
             self.commits.pending.push_back((epoch, ends));
         }
-        let control = std::mem::take(&mut self.changes);
+        let (control, rejects) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.rejects));
         let (wall, idle) = (self.wall, self.idle.clone());
         let every = self.job.epochs.checkpoint_every;
         let due = every.is_some_and(|every| now.duration_since(self.checkpointed) >= every);
@@ -465,7 +408,7 @@ impl Reader {
         if checkpoint {
             self.checkpointed = now;
         }
-        let ticket = Ticket { epoch, wall, bindings, control, idle, end, stop, checkpoint };
+        let ticket = Ticket { epoch, wall, bindings, control, rejects, idle, end, stop, checkpoint };
         self.summary.last_epoch = Some(epoch);
         self.job.progress.epochs.fetch_add(1, Ordering::Relaxed);
         self.turns.close(ticket)
@@ -474,8 +417,7 @@ impl Reader {
     fn housekeep(&mut self, now: Instant) -> Result<(), SourceError> {
         let changes = self.control.poll()?;
         self.give_control(changes, now)?;
-        let Some(client) = &mut self.client else { return Ok(()) };
-        client.serve();
+        let Some(client) = &self.client else { return Ok(()) };
         // A committer that has failed lets nobody wait, but has committed nothing more.
         let committed =
             Some(self.job.committed.load(Ordering::Acquire)).filter(|epoch| *epoch < i64::MAX).unwrap_or(-1);
@@ -487,6 +429,21 @@ impl Reader {
             self.commits.ready.clear();
             self.commits.at = Some(now);
         }
+        self.watch_topics()
+    }
+
+    /// Topics that are not what they were, and new partitions, are noticed while recorded epochs are repeated, too.
+    fn watch(&mut self, now: Instant) -> Result<(), SourceError> {
+        if now.duration_since(self.housekept) < HOUSEKEEPING {
+            return Ok(());
+        }
+        self.housekept = now;
+        self.watch_topics()
+    }
+
+    fn watch_topics(&mut self) -> Result<(), SourceError> {
+        let Some(client) = &mut self.client else { return Ok(()) };
+        client.serve();
         let opened = client.discovered()?;
         for o in &opened {
             tracing::info!(topic = %o.origin.name, partition = o.origin.partition, "a new partition is read");

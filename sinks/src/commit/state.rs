@@ -5,6 +5,7 @@
 //!  p<origin>      where the origin was: its newest binding
 //!  i<origin>      what became of its records: the sums, and what the log has of them
 //!  c<kind>/<key>  a control document
+//!  r<n>           the control documents of an epoch that cannot be used
 //! ```
 //!
 //! `s` is written each time, the others when they have changed since the last checkpoint. Of bindings and documents only
@@ -15,7 +16,7 @@ use crate::checkpoint::{self, CheckpointEntry, CheckpointError, Part, Value};
 use crate::digest::Digests;
 use crate::message::{Binding, Ticket};
 use drivetrain_schemas::control::{ControlChange, ControlKind, Document};
-use drivetrain_schemas::reading::{IntakeCounts, Origin};
+use drivetrain_schemas::reading::{IntakeCounts, Origin, Reject};
 use drivetrain_schemas::records::Records;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub(crate) struct State {
     positions: BTreeMap<Arc<Origin>, Binding>,
     /// `None`: withdrawn.
     control: BTreeMap<(ControlKind, Arc<str>), Option<Document>>,
+    /// By epoch.
+    rejects: BTreeMap<i64, Vec<Reject>>,
 }
 
 /// Value of `s`.
@@ -63,6 +66,8 @@ pub(crate) struct Loaded {
     pub(crate) positions: Vec<Binding>,
     /// Each control document that was known, as a change.
     pub(crate) control: Vec<ControlChange>,
+    /// Control documents that could not be used.
+    pub(crate) rejects: Vec<Reject>,
     pub(crate) idle: Vec<Arc<Origin>>,
     pub(crate) wall: Option<i64>,
 }
@@ -77,6 +82,9 @@ impl State {
         }
         for change in &ticket.control {
             self.control.insert((change.kind, change.key.clone()), change.document.clone());
+        }
+        if !ticket.rejects.is_empty() {
+            self.rejects.insert(ticket.epoch, ticket.rejects.clone());
         }
     }
 
@@ -104,6 +112,9 @@ impl State {
                 Some(document) => put(&mut records, &key, &ControlChange { kind, key: id, document: Some(document) }),
                 None => records.remove(&key),
             }
+        }
+        for (epoch, rejects) in std::mem::take(&mut self.rejects) {
+            put(&mut records, format!("r{epoch}").as_bytes(), &rejects);
         }
         Part { operator: OPERATOR.into(), worker: 0, records }
     }
@@ -145,6 +156,7 @@ impl Loaded {
             }
             Some(b'p') => self.positions.push(parse(value)?),
             Some(b'c') => self.control.push(parse(value)?),
+            Some(b'r') => self.rejects.extend(parse::<Vec<Reject>>(value)?),
             Some(b'i') => {
                 let Counts { origin, sums, logged } = parse(value)?;
                 self.state.intake.logged.extend(logged.map(|counts| (origin.clone(), counts)));
@@ -186,6 +198,7 @@ mod tests {
         let bindings = ends.iter().map(|(p, end)| Binding {
             origin: origin(*p),
             topic_id: Some("id".into()),
+            start: None,
             end: *end,
             clock: Some(*end * 10),
         });
@@ -198,7 +211,13 @@ mod tests {
             }
         });
         let (bindings, control) = (bindings.collect(), control.collect());
-        Ticket { epoch, wall: epoch * 100, bindings, control, idle: vec![origin(9)], ..Ticket::default() }
+        let rejects = if epoch == 1 { Vec::new() } else { vec![reject(epoch)] };
+        Ticket { epoch, wall: epoch * 100, bindings, control, rejects, idle: vec![origin(9)], ..Ticket::default() }
+    }
+
+    fn reject(position: i64) -> Reject {
+        let (reason, payload) = ("bad_document".into(), Some(b"{".to_vec()));
+        Reject { origin: origin(0), position, record_time: 7, reason, detail: "why".into(), payload }
     }
 
     #[test]
@@ -224,12 +243,13 @@ mod tests {
             checkpointer.write(epoch as i64, vec![state.capture().into()]).unwrap();
             entry = checkpointer.drain().unwrap().pop();
         }
-        let Loaded { state: loaded, positions, control, idle, wall } =
+        let Loaded { state: loaded, positions, control, rejects, idle, wall } =
             State::load(dir.path(), &entry.unwrap()).unwrap();
         assert_eq!(positions.iter().map(|b| (b.origin.partition, b.end)).collect::<Vec<_>>(), [(0, 5), (1, 7)]);
         assert_eq!(control.iter().map(|c| &*c.key).collect::<Vec<_>>(), ["a", "c"]);
         assert_eq!(control[1].document, ticket(1, &[], &[("c", true)]).control[0].document);
         assert_eq!((idle, wall), (vec![origin(9)], Some(200)));
+        assert_eq!(rejects, [reject(0), reject(2)]);
         assert_eq!(loaded.digests, state.digests);
         assert_eq!(loaded.intake.since, state.intake.since);
         assert_eq!((&loaded.intake.sums, &loaded.intake.logged), (&state.intake.sums, &state.intake.logged));

@@ -47,6 +47,10 @@ pub enum KafkaError {
     Policy { topic: String, found: String, expected: String, brokers: String },
     #[error("{topic}, offset {offset}: {problem}. The progress log is damaged; start over with --fresh")]
     Damaged { topic: String, offset: i64, problem: String },
+    #[error(
+        "topic {topic}: the broker did not know it within {seconds} s; let the client describe it, and start again"
+    )]
+    Unknown { topic: String, seconds: u64 },
     #[error("{action}: the broker did not answer within {seconds} s")]
     Timeout { action: String, seconds: u64 },
 }

@@ -90,7 +90,7 @@ impl TransactionalSink {
     /// ([`super::ensure_topics`]).
     ///
     /// # Errors
-    /// When a property is not known or wrong, or no broker answers within a minute.
+    /// When a property is not known or wrong, no broker answers within a minute, or one does not know the topics.
     pub fn connect(config: &KafkaConfig, job: &str) -> Result<Self, KafkaError> {
         let defaults = [
             ("compression.type", "lz4"),
@@ -106,7 +106,7 @@ impl TransactionalSink {
         let producer: BaseProducer<Deliveries> = client
             .create_with_context(Deliveries { progress: progress.clone(), ..Deliveries::default() })
             .map_err(|e| config.error("cannot create the Kafka producer", &e))?;
-        let partitions = partitions(config, &producer)?;
+        let partitions = partitions(config, job, &producer)?;
         let counted = |name: String| {
             let count = partitions.get(&name).copied().unwrap_or(1);
             (name, count)

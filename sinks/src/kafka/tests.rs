@@ -39,13 +39,34 @@ fn consume(config: &KafkaConfig, topic: &str, count: usize) -> Vec<Seen> {
     seen
 }
 
+fn live_topics(config: &KafkaConfig) -> Vec<String> {
+    Topic::ALL.map(|topic| topic_name(config, topic)).into_iter().chain([dead_letter_topic(config)]).collect()
+}
+
+/// Else the first values of its keys would go where their later ones do not.
+#[test]
+fn a_topic_that_the_broker_does_not_know_yet_is_waited_for() {
+    let cluster = MockCluster::new(1).unwrap();
+    let config = config(&cluster.bootstrap_servers());
+    cluster.create_topic(&progress_topic(&config, "job"), 1, 1).unwrap();
+    let topics = live_topics(&config);
+    let late = topic_name(&config, Topic::DriverScores);
+    topics.iter().filter(|topic| **topic != late).for_each(|topic| cluster.create_topic(topic, 4, 1).unwrap());
+    let connecting = std::thread::spawn(move || TransactionalSink::connect(&config, "job"));
+    std::thread::park_timeout(Duration::from_millis(500));
+    assert!(!connecting.is_finished(), "it has guessed");
+    cluster.create_topic(&late, 4, 1).unwrap();
+    let sink = connecting.join().unwrap().unwrap();
+    let partitions: std::collections::BTreeSet<usize> =
+        (0..100).map(|i| sink.partition(Topic::DriverScores, &i.to_string())).collect();
+    assert_eq!(partitions.len(), 4);
+}
+
 #[test]
 fn produces_values_tombstones_dead_letters_and_progress() {
     let cluster = MockCluster::new(1).unwrap();
     let config = config(&cluster.bootstrap_servers());
-    for topic in [topic_name(&config, Topic::DriverScores), dead_letter_topic(&config)] {
-        cluster.create_topic(&topic, 4, 1).unwrap();
-    }
+    live_topics(&config).iter().for_each(|topic| cluster.create_topic(topic, 4, 1).unwrap());
     cluster.create_topic(&progress_topic(&config, "job"), 1, 1).unwrap();
     assert_eq!(read_progress(&config, "job").unwrap(), []);
     let mut sink = TransactionalSink::connect(&config, "job").unwrap();

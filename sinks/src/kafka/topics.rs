@@ -93,14 +93,31 @@ pub fn fresh(config: &KafkaConfig, job: &str) -> Result<Vec<String>, KafkaError>
     Ok(names)
 }
 
-/// How many partitions each topic of the cluster has.
+/// How many partitions each of the job's topics has. A broker may not know yet of a topic that was just created, and a
+/// guess would put a key where its later values do not come: so it is asked until it knows all of them.
+///
+/// # Errors
+/// [`KafkaError::Unknown`] when it does not within [`PATIENCE`].
 pub(super) fn partitions<C: rdkafka::producer::ProducerContext<NoCustomPartitioner>>(
     config: &KafkaConfig,
+    job: &str,
     producer: &BaseProducer<C>,
 ) -> Result<BTreeMap<String, usize>, KafkaError> {
-    let metadata = producer.client().fetch_metadata(None, PATIENCE);
-    let metadata = metadata.map_err(|e| config.error("cannot list topics", &e))?;
-    Ok(metadata.topics().iter().map(|t| (t.name().to_string(), t.partitions().len().max(1))).collect())
+    let start = std::time::Instant::now();
+    loop {
+        let metadata = producer.client().fetch_metadata(None, PATIENCE);
+        let metadata = metadata.map_err(|e| config.error("cannot list topics", &e))?;
+        let known = metadata.topics().iter().filter(|t| t.error().is_none() && !t.partitions().is_empty());
+        let known: BTreeMap<_, _> = known.map(|t| (t.name().to_string(), t.partitions().len())).collect();
+        match wanted(config, job).into_iter().find(|w| !known.contains_key(&w.name)) {
+            None => return Ok(known),
+            Some(Wanted { name: topic, .. }) if start.elapsed() >= PATIENCE => {
+                return Err(KafkaError::Unknown { topic, seconds: PATIENCE.as_secs() });
+            }
+            // The broker tells nobody when it does.
+            Some(_) => std::thread::park_timeout(Duration::from_millis(20)),
+        }
+    }
 }
 
 pub(super) fn admin(config: &KafkaConfig) -> Result<AdminClient<DefaultClientContext>, KafkaError> {

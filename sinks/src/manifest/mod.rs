@@ -33,9 +33,11 @@ use crate::message::Ticket;
 use crate::progress::FileEntry;
 use crate::progress::data::{BINDINGS, MANIFEST, generation_file, generations};
 use crate::progress::{lines, local};
+use drivetrain_schemas::reading::Origin;
 use drivetrain_schemas::table::TableId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The published history at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -171,18 +173,39 @@ pub fn wall_of(data: &Path, epoch: Option<i64>) -> Result<Option<i64>, FileError
 /// The tickets of a directory of bindings (`<data>/bindings`), by epoch. Lines that are no tickets, such as one that a
 /// crash has torn, are left out: an epoch that is missing for it is found by its number.
 pub fn bindings(dir: &Path) -> Result<BTreeMap<i64, Ticket>, FileError> {
-    let mut tickets = BTreeMap::new();
+    let (mut tickets, mut shared) = (BTreeMap::new(), Shared::default());
     each_line_of_all(dir, |line| {
-        if let Ok(ticket) = serde_json::from_str::<Ticket>(line) {
+        if let Ok(mut ticket) = serde_json::from_str::<Ticket>(line) {
+            shared.share(&mut ticket);
             tickets.insert(ticket.epoch, ticket);
         }
     })?;
     Ok(tickets)
 }
 
+/// The origins of many tickets, each once in memory.
+#[derive(Debug, Default)]
+pub struct Shared {
+    origins: BTreeSet<Arc<Origin>>,
+}
+
+impl Shared {
+    /// Replaces the ticket's origins by those that are known.
+    pub fn share(&mut self, ticket: &mut Ticket) {
+        let bound = ticket.bindings.iter_mut().map(|binding| &mut binding.origin);
+        for origin in bound.chain(&mut ticket.idle) {
+            match self.origins.get(origin) {
+                Some(known) => origin.clone_from(known),
+                None => _ = self.origins.insert(origin.clone()),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Binding;
     use drivetrain_schemas::table::TableId;
 
     fn file(name: &str) -> FileEntry {
@@ -263,6 +286,25 @@ mod tests {
         assert!(error.contains("g1.jsonl: line 1 is damaged") && error.contains("--fresh"), "{error}");
         std::fs::write(&path, "").unwrap();
         assert!(manifest(data).is_err(), "an empty one is not the same as none");
+    }
+
+    #[test]
+    fn origins_of_bindings_are_in_memory_once() {
+        let dir = tempfile::tempdir().unwrap();
+        ManifestWriter::begin(dir.path(), 1, &publication(1, 0, &[]), &[]).unwrap();
+        let origin = |partition| Arc::new(Origin { source: "s".into(), name: "t".into(), partition });
+        let bound = |epoch| {
+            let binding = Binding { origin: origin(0), topic_id: None, start: None, end: epoch, clock: None };
+            Ticket { bindings: vec![binding], idle: vec![origin(0), origin(1)], ..ticket(epoch, epoch) }
+        };
+        let written: Vec<Ticket> = (0..3).map(bound).collect();
+        ManifestWriter::open(dir.path(), 1, i64::MAX).unwrap().bind(&written).unwrap();
+        let read: Vec<Ticket> = bindings(&dir.path().join(BINDINGS)).unwrap().into_values().collect();
+        assert_eq!(read, written);
+        let first = &read[0];
+        assert!(read.iter().all(|t| Arc::ptr_eq(&t.bindings[0].origin, &first.bindings[0].origin)));
+        assert!(read.iter().all(|t| Arc::ptr_eq(&t.idle[0], &first.bindings[0].origin)));
+        assert!(read.iter().all(|t| Arc::ptr_eq(&t.idle[1], &first.idle[1])));
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::outlet::{Outlet, OutletError};
 use crate::progress::data::DataDir;
 use crate::progress::{Claim, FORMAT, FileEntry, overtaken};
 use drivetrain_schemas::control::ControlChange;
-use drivetrain_schemas::reading::Origin;
+use drivetrain_schemas::reading::{Origin, Reject};
 use past::Past;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,6 +77,8 @@ pub struct Resumed {
     pub positions: Vec<Binding>,
     /// The control documents that were known after epoch c, each as a change.
     pub control: Vec<ControlChange>,
+    /// The control documents up to epoch c that could not be used.
+    pub rejects: Vec<Reject>,
     /// The idle set after epoch c.
     pub idle: Vec<Arc<Origin>>,
     /// Recorded wall time of the last committed epoch, µs: the next one's is not before it. `None` before the first.
@@ -257,7 +259,7 @@ fn resumed(data: &Path, past: Past, files: &[FileEntry]) -> Result<Start, Recove
     if record.end {
         return Ok(Start::Finished { job: record.job, committed });
     }
-    let Loaded { state, positions, control, idle, wall } = match &checkpoint {
+    let Loaded { state, positions, control, rejects, idle, wall } = match &checkpoint {
         Some(entry) => State::load(data, entry)?,
         None => Loaded::default(),
     };
@@ -273,6 +275,7 @@ fn resumed(data: &Path, past: Past, files: &[FileEntry]) -> Result<Start, Recove
         next_epoch: after + 1,
         positions,
         control,
+        rejects,
         idle,
         wall: tickets.last().map(|t| t.wall).or(wall),
         tickets,

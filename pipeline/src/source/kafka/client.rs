@@ -64,6 +64,17 @@ pub(crate) enum Role {
     Control(ControlKind),
 }
 
+/// Where a partition is begun of which nothing is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unbound {
+    /// Where the configuration says: the job is new.
+    Configured,
+    /// At its beginning: it is new.
+    Earliest,
+    /// It is not read: only what is recorded is repeated.
+    Left,
+}
+
 /// A topic to read.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -90,6 +101,7 @@ pub(crate) struct Client {
     settings: KafkaSettings,
     wanted: Vec<Wanted>,
     topics: Topics,
+    unbound: Unbound,
     wake: Thread,
     found: Receiver<Result<Topics, SourceError>>,
     /// Dropping it ends the thread that looks for partitions.
@@ -97,14 +109,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects, checks the topics, and opens all their partitions: where `bindings` say, else at the start that is
-    /// configured, or at the beginning when `resumed` (then it is a new partition). Control topics are always read
-    /// from the beginning.
+    /// Connects, checks the topics, and opens all their partitions: where `bindings` say, else as `unbound` says. Control
+    /// topics are always read from the beginning.
     pub(crate) fn open(
         settings: KafkaSettings,
         wanted: Vec<Wanted>,
         bindings: &BTreeMap<Arc<Origin>, Binding>,
-        resumed: bool,
+        unbound: Unbound,
         wake: Thread,
     ) -> Result<(Self, Vec<Opened>), SourceError> {
         let base: BaseConsumer<Context> = configure(&settings)
@@ -138,11 +149,11 @@ impl Client {
             }
         }
         let (found, looking) = look_out(&consumer, &settings, names)?;
-        let mut client = Self { consumer, settings, wanted, topics: Topics::new(), wake, found, _looking: looking };
+        let mut client =
+            Self { consumer, settings, wanted, topics: Topics::new(), unbound, wake, found, _looking: looking };
         let opened = client.open_new(topics, |client, topic, partition, origin| match bindings.get(origin) {
-            Some(binding) => Ok(binding.end),
-            None if resumed => client.offset(StartAt::Earliest, topic, partition),
-            None => client.offset(client.settings.start, topic, partition),
+            Some(binding) => Ok(Some(binding.end)),
+            None => client.unbound_offset(client.settings.start, topic, partition),
         })?;
         Ok((client, opened))
     }
@@ -168,7 +179,7 @@ impl Client {
                 id => *id = Some(was.clone()),
             }
         }
-        self.open_new(topics, |client, topic, partition, _| client.offset(StartAt::Earliest, topic, partition))
+        self.open_new(topics, |client, topic, partition, _| client.unbound_offset(StartAt::Earliest, topic, partition))
     }
 
     /// Serves librdkafka's callbacks: errors, results of commits.
@@ -195,11 +206,11 @@ impl Client {
         }
     }
 
-    /// Opens every partition that is in `topics`, but not yet in `self.topics`.
+    /// Opens every partition that is in `topics`, but not yet in `self.topics`, at its `start`; without one it is not read.
     fn open_new(
         &mut self,
         topics: Topics,
-        start: impl Fn(&Self, &str, i32, &Arc<Origin>) -> Result<i64, SourceError>,
+        start: impl Fn(&Self, &str, i32, &Arc<Origin>) -> Result<Option<i64>, SourceError>,
     ) -> Result<Vec<Opened>, SourceError> {
         let mut opened = Vec::new();
         let mut list = TopicPartitionList::new();
@@ -211,8 +222,9 @@ impl Client {
                 let origin = Arc::new(Origin { source: wanted.source.clone(), name, partition });
                 let (source, start) = match wanted.role {
                     Role::Source(source) => (source, start(self, &wanted.topic, partition, &origin)?),
-                    Role::Control(_) => (u16::MAX, self.offset(StartAt::Earliest, &wanted.topic, partition)?),
+                    Role::Control(_) => (u16::MAX, Some(self.offset(StartAt::Earliest, &wanted.topic, partition)?)),
                 };
+                let Some(start) = start else { continue };
                 let (header, wake) = (wanted.header.clone(), self.wake.clone());
                 let feed =
                     PartitionFeed::split(&self.consumer, source, origin.clone(), header, wanted.wants_headers, wake)?;
@@ -229,6 +241,15 @@ impl Client {
         }
         self.topics = topics;
         Ok(opened)
+    }
+
+    /// Where a partition is begun of which nothing is recorded; `configured` where the job is new.
+    fn unbound_offset(&self, configured: StartAt, topic: &str, partition: i32) -> Result<Option<i64>, SourceError> {
+        match self.unbound {
+            Unbound::Configured => self.offset(configured, topic, partition).map(Some),
+            Unbound::Earliest => self.offset(StartAt::Earliest, topic, partition).map(Some),
+            Unbound::Left => Ok(None),
+        }
     }
 
     fn offset(&self, start: StartAt, topic: &str, partition: i32) -> Result<i64, SourceError> {

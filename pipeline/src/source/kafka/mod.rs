@@ -11,7 +11,7 @@ mod client;
 mod messages;
 mod topics;
 
-pub(crate) use client::{Client, Opened, Role, Wanted};
+pub(crate) use client::{Client, Opened, Role, Unbound, Wanted};
 pub use messages::MessageBatch;
 
 use std::collections::BTreeMap;

@@ -46,6 +46,34 @@ fn a_restart_emits_only_what_differs() {
     assert!(matches!(&outcome.changes[0].1.document, Some(Document::Fleet(f)) if f.name.as_deref() == Some("A")));
 }
 
+/// A restart reads files (and topics) again from their beginning: a document that was refused is not refused twice, but
+/// for one that stands at another place or says something else.
+#[test]
+fn a_rejected_document_is_rejected_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let fleets = |text: &str| vec![(ControlKind::Fleets, write(directory.path(), "f.jsonl", text))];
+    let first = replay(with(&fleets("{\"fleet_id\":\"a\"}\n{\"fleet_id\":7}\n")));
+    assert_eq!((first.rejects.len(), &first.tickets[0].rejects), (1, &first.rejects));
+    let again = |text: &str| {
+        let mut job = with(&fleets(text));
+        let control = first.tickets[0].control.clone();
+        let rejects = first.rejects.clone();
+        job.resume = Some(Resume { next_epoch: 9, control, rejects, ..Resume::default() });
+        job.committed.store(8, Ordering::Relaxed);
+        replay(job)
+    };
+    let same = again("{\"fleet_id\":\"a\"}\n{\"fleet_id\":7}\n");
+    assert_eq!((same.rejects.len(), same.changes.len()), (0, 0));
+    let other = again("{\"fleet_id\":\"a\"}\n{\"fleet_id\":8}\n{\"fleet_id\":7}\n");
+    assert_eq!(other.rejects.iter().map(|r| r.position).collect::<Vec<_>>(), [2, 3]);
+
+    // Where it is repeated, it is rejected as it was, in its epoch.
+    let mut job = with(&fleets("{}\n"));
+    job.plan = Plan { tickets: first.tickets.clone(), go_on: false };
+    let repeated = replay(job);
+    assert_eq!((repeated.rejects, repeated.tickets), (first.rejects, first.tickets));
+}
+
 #[test]
 fn a_missing_file_is_an_error_that_names_it() {
     let (_, result) = launch(with(&[(ControlKind::Drivers, "/nowhere/drivers.jsonl".into())])).finish(|_| false);

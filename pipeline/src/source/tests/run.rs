@@ -71,6 +71,23 @@ fn a_gap_in_the_bindings_is_refused() {
 }
 
 #[test]
+fn bindings_that_do_not_begin_with_epoch_0_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines = "{\"epoch\":7,\"wall\":1000000,\"bindings\":[]}\n{\"epoch\":8,\"wall\":2000000,\"bindings\":[]}\n";
+    let refused = |text: &str| {
+        let log = write(directory.path(), "bindings/g1.jsonl", text);
+        let errors = [log.as_ref(), directory.path().join("bindings").as_path()].map(read_bindings);
+        errors.map(|error| error.unwrap_err().to_string())
+    };
+    for error in refused(lines) {
+        for part in ["7 (ended 1970-01-01T00:00:01Z) to 8", "from epoch 0 on", "history.bindings"] {
+            assert!(error.contains(part), "{part:?} is missing in {error}");
+        }
+    }
+    refused("").iter().for_each(|error| assert!(error.contains("no epoch is recorded"), "{error}"));
+}
+
+#[test]
 fn a_restart_repeats_the_bound_epochs_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let inputs = [

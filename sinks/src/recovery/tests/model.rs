@@ -35,7 +35,8 @@ pub(super) enum Ending {
 /// The ticket of an epoch; `until` is the last one.
 pub(super) fn ticket(epoch: i64, until: i64, ending: Ending) -> Ticket {
     let (partition, last) = ((epoch % 2) as i32, epoch == until);
-    let binding = Binding { origin: origin(partition), topic_id: None, end: epoch * 10, clock: Some(epoch) };
+    let binding =
+        Binding { origin: origin(partition), topic_id: None, start: None, end: epoch * 10, clock: Some(epoch) };
     let fleet = |id: i64| -> Arc<str> { format!("f{id}").into() };
     let control = if epoch % 3 == 0 {
         let document = Document::Fleet(Fleet { fleet_id: fleet(epoch % 2), parent_id: None, name: None });
@@ -50,6 +51,7 @@ pub(super) fn ticket(epoch: i64, until: i64, ending: Ending) -> Ticket {
         wall: WALL + epoch * 4_000_000,
         bindings: vec![binding],
         control,
+        rejects: Vec::new(),
         idle: if epoch % 4 == 0 { vec![origin(0)] } else { vec![] },
         end: last && ending == Ending::End,
         checkpoint: epoch % 3 == 2 || (last && ending == Ending::Stop),
