@@ -168,8 +168,8 @@ fn another_format_is_refused_by_the_name_of_its_writer() {
         "{error}"
     );
     let error = error.to_string();
-    let said =
-        ["has format 7", "written by drivetrain 9.8.7", "understands format 2", "Run drivetrain 9.8.7", "--fresh"];
+    let ours = format!("understands format {FORMAT}");
+    let said = ["has format 7", "written by drivetrain 9.8.7", &ours, "Run drivetrain 9.8.7", "--fresh"];
     assert!(said.iter().all(|s| error.contains(s)) && error.contains(&path.display().to_string()), "{error}");
 
     // An entry of another format is refused before its files are looked at.
