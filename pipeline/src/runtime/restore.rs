@@ -6,15 +6,15 @@ use drivetrain_operators::flow::payloads::{self, vehicle_of};
 use drivetrain_operators::flow::sequence::{self, owner};
 use drivetrain_schemas::records::Records;
 use drivetrain_sinks::checkpoint::{CheckpointEntry, CheckpointError, Value, load};
+use drivetrain_sinks::store::Storage;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// What each worker begins with.
 ///
 /// # Errors
 /// When a file of the checkpoint is missing or damaged.
 pub(super) fn restore(
-    data: &Path,
+    storage: &Storage,
     checkpoint: Option<&CheckpointEntry>,
     workers: usize,
 ) -> Result<Vec<Restored>, CheckpointError> {
@@ -29,7 +29,7 @@ pub(super) fn restore(
         let keyed = matches!(operator, sequence::NAME | payloads::NAME);
         let new = || if keyed { Records::keyed() } else { Records::sum() };
         let mut shares: Vec<Records> = (0..workers).map(|_| new()).collect();
-        load(data, entry, operator, &mut |key, value| {
+        load(storage, entry, operator, &mut |key, value| {
             let own = whose(key, workers as u64);
             let mut give = |share: &mut Records| match value {
                 Value::Bytes(bytes) => share.put(key, |out| out.extend_from_slice(bytes)),
