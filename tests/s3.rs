@@ -92,7 +92,7 @@ fn a_replay_gives_what_it_gives_on_a_disk() {
             drivetrain()
                 .args(["sql", "--format", "csv", "--as-of", &middle.to_string(), "--data"])
                 .arg(data)
-                .arg("select count(*), sum(samples) from windows"),
+                .arg("select count(*), sum(count) from windows"),
             0,
         );
         String::from_utf8(output.stdout).unwrap()

@@ -236,7 +236,7 @@ fn each_line_of(
 
 /// A segment that is gone since it was listed was replaced by the next one, or expired: what is there from it on is listed
 /// again.
-fn each_line_of_store(
+pub(super) fn each_line_of_store(
     remote: &Remote,
     wanted: impl Fn(Vec<Segment>) -> Vec<Segment>,
     mut each: impl FnMut(&str),

@@ -71,8 +71,15 @@ fn chosen(mut objects: Vec<Object>) -> Option<Vec<Object>> {
 
 /// What the manifest says by itself.
 pub(super) fn named(remote: &Remote) -> Result<Manifest, FileError> {
+    listed_then(remote, || ())
+}
+
+/// As [`named`]; `listed` is called after each listing, for a test that lets a writer go on there.
+fn listed_then(remote: &Remote, mut listed: impl FnMut()) -> Result<Manifest, FileError> {
     for _ in 0..ATTEMPTS {
-        let Some(chosen) = chosen(objects(remote)?) else { continue };
+        let objects = objects(remote)?;
+        listed();
+        let Some(chosen) = chosen(objects) else { continue };
         let paths: Vec<String> = chosen.iter().map(Object::path).collect();
         let contents = remote.read_all(&paths)?;
         let Some(contents) = contents.into_iter().collect::<Option<Vec<_>>>() else { continue };

@@ -1,4 +1,5 @@
 use super::*;
+use crate::manifest::bindings::{each_line_of_store, wall};
 use crate::manifest::{ManifestWriter, bindings};
 use crate::manifest::{epoch_at, manifest, wall_of};
 use crate::progress::FileEntry;
@@ -154,4 +155,57 @@ fn bindings_grow_by_replacing_and_old_ones_go() {
     let kept = read();
     assert!(*kept.first().unwrap() > 20 && *kept.last().unwrap() == 89, "{kept:?}");
     assert!((70..90).all(|epoch| kept.contains(&epoch)), "{kept:?}");
+}
+
+/// Everything that a reader has listed is replaced before it reads.
+#[test]
+fn a_reader_whose_objects_are_replaced_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = &store(dir.path());
+    let remote = storage.remote().unwrap();
+    ManifestWriter::begin(storage, 1, &publication(1, 0, &[]), &[]).unwrap();
+    let mut writer = ManifestWriter::open(storage, 1, i64::MAX).unwrap();
+    let mut commit = 0;
+    let mut publish = |count: u64| {
+        for _ in 0..count {
+            commit += 1;
+            writer.publish(&publication(1, commit, &[&format!("f{commit}")])).unwrap();
+        }
+    };
+    publish(1);
+    let mut listings = 0;
+    let manifest = listed_then(remote, || {
+        listings += 1;
+        // The first time up to a whole object, so that all before it go.
+        publish(if listings == 1 { 2 } else { 0 });
+    });
+    let manifest = manifest.unwrap();
+    assert_eq!((listings, manifest.commit, manifest.files.len()), (2, 3, 3));
+    // Where none ever fits, it is said in the end.
+    assert!(listed_then(remote, || publish(3)).is_err());
+}
+
+#[test]
+fn a_reader_of_bindings_that_are_replaced_loses_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = &store(dir.path());
+    let remote = storage.remote().unwrap();
+    let mut writer = ObjectBindings::open(remote.clone(), 1, i64::MAX).unwrap();
+    let more = std::cell::RefCell::new((&mut writer, 0..40));
+    let write = |count: usize| {
+        let (writer, epochs) = &mut *more.borrow_mut();
+        for epoch in epochs.by_ref().take(count) {
+            writer.add(&[ticket(epoch)]).unwrap();
+            writer.sync().unwrap();
+        }
+    };
+    write(20);
+    let mut seen = std::collections::BTreeSet::new();
+    let meanwhile = |segments: Vec<Segment>| {
+        write(4);
+        segments
+    };
+    each_line_of_store(remote, meanwhile, |line| _ = seen.insert(wall(line).unwrap().epoch)).unwrap();
+    assert!(seen.len() >= 20 && seen.iter().copied().eq(0..seen.len() as i64), "{seen:?}");
+    assert_eq!(std::fs::read_dir(dir.path().join(BINDINGS)).unwrap().count(), segments_of(remote).unwrap().len());
 }

@@ -357,7 +357,9 @@ impl World {
     pub(super) fn seen(&self) -> Seen {
         let data = self.data();
         let manifest = manifest(self.storage()).unwrap();
-        let on_disk = files_below(&data.join("history"));
+        let mut on_disk = files_below(&data.join("history"));
+        // What the store's double leaves when it copies a file a second time: renaming a link to itself does nothing.
+        on_disk.retain(|path| !self.store || !path.to_string_lossy().contains('#'));
         let mut named: Vec<PathBuf> = manifest.files.iter().map(|f| data.join(&f.path)).collect();
         named.sort();
         assert_eq!(on_disk, named, "the history has what the manifest names, and nothing else");

@@ -21,7 +21,8 @@ fn files(world: &World) -> BTreeMap<PathBuf, u64> {
         true => files_below(&data.join(dir)).into_iter().max_by_key(|p| (p.parent().and_then(length), p.clone())),
     };
     let manifest = newest("manifest");
-    let history = files_below(&data.join("history"));
+    let mut history = files_below(&data.join("history"));
+    history.retain(|path| !path.to_string_lossy().contains('#'));
     let all = history.into_iter().chain(named).chain(manifest);
     let hash =
         |path: &PathBuf| xxhash_rust::xxh3::xxh3_64(&std::fs::read(path).unwrap_or_else(|e| panic!("{path:?}: {e}")));
