@@ -104,7 +104,7 @@ impl StorageConfig {
         let (bucket, prefix) = split(url)?;
         let retry = RetryConfig {
             backoff: BackoffConfig { max_backoff: Duration::from_secs(5), ..BackoffConfig::default() },
-            max_retries: usize::MAX,
+            max_retries: 10_000,
             retry_timeout: Duration::from_micros(self.retry_for.0.unsigned_abs()),
         };
         let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);

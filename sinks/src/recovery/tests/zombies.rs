@@ -122,11 +122,14 @@ fn stopped_at_each_step_of_a_run() {
     for step in STEPS.into_iter().filter(|s| !s.starts_with("trim.between")) {
         for nth in [1, 4] {
             let world = World::new(true, true, Ending::Stop);
-            on_store += u32::from(overtaken(&World::on_store(true, true, Ending::Stop), step, nth, &expected));
+            if nth == 1 {
+                let world = World::on_store(true, true, Ending::Stop);
+                on_store += u32::from(overtaken(&world, step, nth, &expected));
+            }
             count += u32::from(overtaken(&world, step, nth, &expected));
         }
     }
-    assert!(count > 30 && on_store > 30, "{count} {on_store}");
+    assert!(count > 30 && on_store > 20, "{count} {on_store}");
 }
 
 #[test]
