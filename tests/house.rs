@@ -74,6 +74,13 @@ fn kafka_lives_in_modules_of_its_name() {
 }
 
 #[test]
+fn stores_live_in_one_room() {
+    only_in(&["object_store::"], |path| {
+        ["sinks/src/store/", "pipeline/src/query/"].iter().any(|room| path.starts_with(room)) || path.contains("/tests")
+    });
+}
+
+#[test]
 fn kernels_know_no_clock() {
     only_in(&["SystemTime::now", "Instant::now"], |path| {
         !path.starts_with("operators/") && !path.starts_with("schemas/")

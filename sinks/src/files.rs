@@ -7,16 +7,25 @@ use thiserror::Error;
 
 /// An operation on a file failed. Fatal: the disk is full, gone or not ours.
 #[derive(Debug, Error)]
-#[error("{action} {path}: {source}{}", remedy(source.kind()))]
+#[error("{action} {path}: {source}{}", remedy(source))]
 pub struct FileError {
     pub action: &'static str,
     pub path: PathBuf,
     pub source: io::Error,
 }
 
-/// What helps against an error of the disk.
-pub(crate) fn remedy(kind: io::ErrorKind) -> &'static str {
-    match kind {
+impl FileError {
+    /// Whether trying again may help without anybody's doing: room on a disk comes and goes, and so do stores.
+    pub fn is_retryable(&self) -> bool {
+        use io::ErrorKind::{Interrupted, QuotaExceeded, ResourceBusy, StorageFull, TimedOut};
+        [StorageFull, QuotaExceeded, Interrupted, TimedOut, ResourceBusy].contains(&self.source.kind())
+    }
+}
+
+/// What helps against an error of the disk. A store's error says it itself.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        _ if crate::store::is_of_store(error) => "",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             ". Make room there, or put the data directory on a larger disk; then start again: nothing is lost"
         }

@@ -8,6 +8,7 @@
 //!                       ├──► checkpoint operators' states
 //!                       └──► progress   what has happened
 //!  restart: progress ──► recovery ──► where and with what all of these go on
+//!  all of these on a disk, or on an S3-like store: store
 //!  at any time: housekeeping ──► fewer and larger history files, without what is old
 //! ```
 
@@ -24,6 +25,7 @@ pub mod message;
 pub mod outlet;
 pub mod progress;
 pub mod recovery;
+pub mod store;
 pub mod units;
 
 mod files;

@@ -101,9 +101,7 @@ impl Kafka {
 
 /// The jars, fetched once into a cache beside the target directory's.
 fn jars() -> Result<PathBuf, String> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    let jars = cache.ok_or("neither XDG_CACHE_HOME nor HOME is set")?.join(format!("drivetrain/kafka-{VERSION}"));
+    let jars = cache()?.join(format!("kafka-{VERSION}"));
     let complete = jars.join(".complete");
     if complete.exists() {
         return Ok(jars);
@@ -122,7 +120,14 @@ fn jars() -> Result<PathBuf, String> {
     Ok(jars)
 }
 
-fn free_port() -> Result<u16, String> {
+/// What is fetched once and kept.
+pub fn cache() -> Result<PathBuf, String> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    Ok(cache.ok_or("neither XDG_CACHE_HOME nor HOME is set")?.join("drivetrain"))
+}
+
+pub fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
     Ok(listener.local_addr().map_err(|e| e.to_string())?.port())
 }

@@ -8,10 +8,12 @@ pub mod job;
 pub mod kafka;
 pub mod mount;
 pub mod peers;
+pub mod s3;
 pub mod steps;
 pub mod topics;
 pub mod world;
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -20,7 +22,18 @@ use std::process::{Command, Output};
 pub fn drivetrain() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_drivetrain"));
     command.env("RUST_BACKTRACE", "0");
+    command.envs(VARIABLES.with_borrow(Clone::clone));
     command
+}
+
+thread_local! {
+    /// What each program that this test starts has in its environment.
+    static VARIABLES: RefCell<Vec<(String, String)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// From now on each program that this test starts has these in its environment.
+pub fn set_variables(variables: Vec<(String, String)>) {
+    VARIABLES.replace(variables);
 }
 
 /// A file of this repository.
@@ -135,12 +148,18 @@ pub fn rows_of(data: &Path, query: impl Fn(&str) -> String) -> Vec<(String, Vec<
 /// what promise 1 (a) says is equal. `rejects` by payload and reason.
 #[track_caller]
 pub fn final_state(data: &Path) -> Vec<(String, Vec<String>)> {
-    let mut state = rows_of(data, |table| match table {
-        "rejects" => "select reason, encode(payload, 'hex') from rejects".into(),
-        _ => format!("select * from {table}"),
-    });
+    let mut state = table_state(data);
     state.extend(live_state(data));
     state
+}
+
+/// The part of [`final_state`] that is in the history.
+#[track_caller]
+pub fn table_state(data: &Path) -> Vec<(String, Vec<String>)> {
+    rows_of(data, |table| match table {
+        "rejects" => "select reason, encode(payload, 'hex') from rejects".into(),
+        _ => format!("select * from {table}"),
+    })
 }
 
 /// The live values of a topic as `key<TAB>document`, without `epoch` and `updated_at`, by key.

@@ -45,6 +45,11 @@ pub fn hurried(directory: &Path, name: &str, more: &[(&str, &str)]) -> PathBuf {
 
 /// Reads `telemetry` to the end, until nothing is pending any more, and stops cleanly. `expected` records are counted then.
 pub fn drain(brokers: &str, config: &Path, job: &str, data: &Path, log: &Path, expected: i64) {
+    drain_to(brokers, config, job, (data, data), log, expected);
+}
+
+/// As [`drain`], where the results are elsewhere than the job's data directory.
+pub fn drain_to(brokers: &str, config: &Path, job: &str, (data, results): (&Path, &Path), log: &Path, expected: i64) {
     let said = || fs::read_to_string(log).unwrap_or_default();
     for _ in 0..5 {
         let running = Job::start(config, data, brokers, log);
@@ -52,11 +57,11 @@ pub fn drain(brokers: &str, config: &Path, job: &str, data: &Path, log: &Path, e
         // Idle after 1 s, quiet after 2 s; then silence has closed what it can.
         std::thread::park_timeout(Duration::from_secs(6));
         assert_eq!(running.stop(), Some(0), "{}", said());
-        if one(data, "select sum(records) from intake").parse() == Ok(expected) {
+        if one(results, "select sum(records) from intake").parse() == Ok(expected) {
             return;
         }
     }
-    panic!("{} records of {expected}", one(data, "select sum(records) from intake"));
+    panic!("{} records of {expected}", one(results, "select sum(records) from intake"));
 }
 
 /// Every table and every topic, without `epoch` and `updated_at`.

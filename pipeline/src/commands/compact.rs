@@ -50,6 +50,13 @@ pub fn compact(args: CompactArgs) -> Result<(), Failure> {
             return Err(Failure::usage("which directory? Give --data DIR, or --config with `data` in [job]"));
         }
     };
+    let stored = config.as_ref().is_some_and(|config| config.storage.url.is_some());
+    if stored || data.to_string_lossy().contains("://") {
+        return Err(Failure::usage(
+            "the history of this job is in a store, and there `compact` does not work yet: it merges files and takes old ones \
+             away in a data directory only",
+        ));
+    }
     if !data.is_dir() {
         return Err(Failure::usage(format!("{}: there is no such data directory", data.display())));
     }

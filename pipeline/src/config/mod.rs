@@ -15,6 +15,7 @@ use drivetrain_schemas::mapping::Limits;
 use drivetrain_schemas::policy::Policy;
 use drivetrain_sinks::history::HistoryConfig;
 use drivetrain_sinks::kafka::KafkaConfig;
+use drivetrain_sinks::store::StorageConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ pub struct Config {
     /// The policy that governs where no policy document does. Default: `fleetflow` (DESIGN §7).
     pub policy: Option<Policy>,
     pub history: HistoryConfig,
+    #[serde(skip_serializing_if = "StorageConfig::is_default")]
+    pub storage: StorageConfig,
     pub live: LiveConfig,
     pub reference: ReferenceConfig,
 }
@@ -47,7 +50,8 @@ pub struct Config {
 pub struct JobConfig {
     /// Name of the job: its transactional id, its progress topic `<name>.progress`, its consumer group.
     pub name: String,
-    /// Directory of the history and of everything else on disk; `--data` overrides it.
+    /// Directory of the history and of everything else on disk; `--data` overrides it. With `[storage]`: of what is being
+    /// worked on.
     pub data: Option<PathBuf>,
     /// Worker threads of each process; default 1, `--workers` overrides it. Results do not depend on it.
     pub workers: Option<usize>,

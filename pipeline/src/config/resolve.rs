@@ -80,6 +80,7 @@ impl Resolved {
             contexts.push(context);
         }
         config.history.validate().map_err(meaning)?;
+        config.storage.validate().map_err(meaning)?;
         // Where no broker is named, nobody reads the properties.
         if !config.kafka.brokers.is_empty() {
             config.kafka.check_properties().map_err(meaning)?;
@@ -159,7 +160,7 @@ impl Config {
     /// `replay --at`.
     pub fn shared_hash(&self, at: Option<&str>) -> String {
         let job = super::JobConfig { workers: None, data: None, name: self.job.name.clone() };
-        let shared = Config { job, kafka: Default::default(), ..self.clone() };
+        let shared = Config { job, kafka: Default::default(), storage: Default::default(), ..self.clone() };
         let text = toml::to_string(&shared).unwrap_or_default() + at.unwrap_or_default();
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
     }
@@ -172,6 +173,7 @@ fn hash(config: &Config) -> String {
     let relevant = Config {
         job: super::JobConfig { workers: None, data: None, name: String::new() },
         kafka: Default::default(),
+        storage: Default::default(),
         epoch: Default::default(),
         history: HistoryConfig {
             as_of: kept.as_of,

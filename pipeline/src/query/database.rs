@@ -13,7 +13,7 @@
 //! summed: `GROUP BY` all columns `HAVING sum(diff) > 0`. A filter on a column passes through both down to the files.
 
 use super::history::{self, History, HistoryFile};
-use super::{QueryError, live};
+use super::{QueryError, live, storage};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
@@ -21,6 +21,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident, lit};
@@ -31,7 +32,9 @@ use drivetrain_schemas::arrow;
 use drivetrain_schemas::catalogue::{Catalogue, SignalConfig};
 use drivetrain_schemas::table::{Table, TableId, Topic};
 use drivetrain_schemas::time::format_rfc3339;
+use drivetrain_sinks::FileError;
 use drivetrain_sinks::manifest::{Manifest, manifest, wall_of};
+use drivetrain_sinks::store::Storage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +59,7 @@ pub struct Source {
 /// A session over one data directory: it sees the history as it was published when the session began.
 pub struct Database {
     context: SessionContext,
+    storage: Storage,
     source: Source,
     catalogue: Catalogue,
     manifest: Manifest,
@@ -70,26 +74,33 @@ impl Database {
     /// [`QueryError::NoData`] when there is no such directory; [`QueryError::Usage`] when the past that is asked for is
     /// not known any more.
     pub fn open(source: Source) -> Result<Database, QueryError> {
-        if !source.data.is_dir() {
-            return Err(QueryError::NoData(source.data));
-        }
+        let storage = storage(&source.data)?;
         let mut config = SessionConfig::new().with_information_schema(true);
         // Row filters inside the Parquet reader: most questions are about few vehicles.
         config.options_mut().execution.parquet.pushdown_filters = true;
         config.options_mut().execution.time_zone = Some("UTC".into());
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(MEMORY))).build_arc()?;
         let context = SessionContext::new_with_config_rt(config, runtime);
-        let catalogue = saved_catalogue(&source.data);
-        let manifest = manifest(&source.data).map_err(|e| QueryError::Failed(e.to_string()))?;
+        let failed = |e: FileError| QueryError::Failed(e.to_string());
+        let manifest = manifest(&storage).map_err(failed)?;
+        let catalogue = match storage.remote() {
+            None => saved_catalogue(&source.data),
+            Some(_) if manifest.generation == 0 => return Err(QueryError::NotData(source.data)),
+            Some(remote) => {
+                let (store, bucket) = remote.bucket();
+                context.register_object_store(ObjectStoreUrl::parse(bucket)?.as_ref(), store);
+                catalogue(&remote.catalogue(manifest.generation).map_err(failed)?.unwrap_or_default())
+            }
+        };
         if let Some(asked) = source.as_of.filter(|asked| *asked < manifest.oldest_epoch) {
-            return Err(too_old(&source.data, asked, manifest.oldest_epoch));
+            return Err(too_old(&storage, asked, manifest.oldest_epoch));
         }
         let whole = (manifest.generation > 0).then_some(manifest.history_epoch);
         let until = match (source.as_of, whole) {
             (Some(asked), Some(whole)) => Some(asked.min(whole)),
             (asked, whole) => asked.or(whole),
         };
-        Ok(Database { context, source, catalogue, manifest, until })
+        Ok(Database { context, storage, source, catalogue, manifest, until })
     }
 
     /// The epoch that is shown, when that asked for is not published yet.
@@ -187,7 +198,7 @@ impl Database {
     }
 
     fn log(&self, id: TableId) -> Result<Log, QueryError> {
-        Log::open(&self.source.data, &self.manifest, self.until, id, &self.catalogue)
+        Log::open(&self.storage, &self.manifest, self.until, id, &self.catalogue)
     }
 
     fn unknown(&self, name: &str) -> QueryError {
@@ -267,7 +278,7 @@ impl Database {
 }
 
 /// The past that compaction has left no trace of.
-fn too_old(data: &Path, asked: i64, oldest: i64) -> QueryError {
+fn too_old(data: &Storage, asked: i64, oldest: i64) -> QueryError {
     let wall = wall_of(data, Some(oldest)).unwrap_or_default();
     let when = wall.map_or(String::new(), |wall| format!(" ({})", format_rfc3339(wall)));
     QueryError::Usage(format!(
@@ -295,20 +306,20 @@ struct Log {
 
 impl Log {
     fn open(
-        data: &Path,
+        storage: &Storage,
         manifest: &Manifest,
         until: Option<i64>,
         id: TableId,
         catalogue: &Catalogue,
     ) -> Result<Log, QueryError> {
         let table = Table::new(id, catalogue);
-        let mut files = history::files(data, manifest, id)?;
+        let mut files = history::files(storage, manifest, id)?;
         files.retain(|f| f.epochs.is_none_or(|(oldest, _)| until.is_none_or(|until| oldest <= until)));
         let schema = match history::merged_schema(&files)? {
             Some(schema) => Arc::new(schema),
             None => arrow::schema(&table, true),
         };
-        Ok(Log { id, history: Arc::new(History::new(schema, table.date, files)) })
+        Ok(Log { id, history: Arc::new(History::new(storage, schema, table.date, files)) })
     }
 
     /// The table's own columns.
@@ -329,14 +340,18 @@ pub fn log_directory(data: &Path, id: TableId) -> PathBuf {
 /// # Errors
 /// A file that can't be read.
 pub fn log_columns(data: &Path, id: TableId, catalogue: &Catalogue) -> Result<Vec<String>, QueryError> {
-    let manifest = manifest(data).map_err(|e| QueryError::Failed(e.to_string()))?;
-    Ok(Log::open(data, &manifest, None, id, catalogue)?.columns())
+    let storage = Storage::from(data);
+    let manifest = manifest(&storage).map_err(|e| QueryError::Failed(e.to_string()))?;
+    Ok(Log::open(&storage, &manifest, None, id, catalogue)?.columns())
 }
 
 /// The catalogue that the job has written to `<data>/catalogue.json` (its `[signals]` as JSON); empty when there is
 /// none or it can't be read, since it only serves tables without files.
 pub fn saved_catalogue(data: &Path) -> Catalogue {
-    let text = std::fs::read_to_string(data.join("catalogue.json")).unwrap_or_default();
-    let signals: BTreeMap<String, SignalConfig> = serde_json::from_str(&text).unwrap_or_default();
+    catalogue(&std::fs::read(data.join("catalogue.json")).unwrap_or_default())
+}
+
+fn catalogue(text: &[u8]) -> Catalogue {
+    let signals: BTreeMap<String, SignalConfig> = serde_json::from_slice(text).unwrap_or_default();
     Catalogue::new(&signals).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 
 use super::QueryError;
 use super::database::log_directory;
+use bytes::{Buf, Bytes};
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Date32Array, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -18,7 +19,9 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::object_store::{ObjectMeta, path::Path as StorePath};
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::ParquetMetaData;
+use datafusion::parquet::file::reader::{ChunkReader, Length};
 use datafusion::parquet::file::statistics::Statistics;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
@@ -26,6 +29,8 @@ use datafusion::physical_plan::empty::EmptyExec;
 use drivetrain_schemas::table::TableId;
 use drivetrain_sinks::housekeeping::locate;
 use drivetrain_sinks::manifest::Manifest;
+use drivetrain_sinks::progress::FileEntry;
+use drivetrain_sinks::store::{Remote, Storage};
 use std::fs::File;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -58,7 +63,11 @@ pub(super) struct HistoryFile {
 ///
 /// # Errors
 /// A directory or file that can't be read, with its path.
-pub(super) fn files(data: &Path, manifest: &Manifest, id: TableId) -> Result<Vec<HistoryFile>, QueryError> {
+pub(super) fn files(storage: &Storage, manifest: &Manifest, id: TableId) -> Result<Vec<HistoryFile>, QueryError> {
+    if let Some(remote) = storage.remote() {
+        return objects(remote, manifest, id);
+    }
+    let data = storage.local();
     if manifest.generation == 0 && manifest.files.is_empty() {
         let mut paths = Vec::new();
         collect(&log_directory(data, id), &mut paths)?;
@@ -79,6 +88,73 @@ pub(super) fn files(data: &Path, manifest: &Manifest, id: TableId) -> Result<Vec
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
+}
+
+/// As [`files`], in a store: their paths are relative to its URL.
+fn objects(remote: &Remote, manifest: &Manifest, id: TableId) -> Result<Vec<HistoryFile>, QueryError> {
+    let entries: Vec<_> = manifest.files.iter().filter(|f| f.table == id).collect();
+    let mut schemas: Vec<Option<SchemaRef>> = vec![None; entries.len()];
+    if id == TableId::Readings {
+        let named: Vec<(String, u64)> = entries.iter().map(|f| (f.path.clone(), f.bytes)).collect();
+        let ends = remote.read_ends(&named, END).map_err(|e| QueryError::Failed(e.to_string()))?;
+        for ((schema, (path, size)), end) in schemas.iter_mut().zip(named).zip(ends) {
+            let end = End { remote: remote.clone(), path, size, end };
+            let metadata = ArrowReaderMetadata::load(&end, ArrowReaderOptions::new());
+            let metadata =
+                metadata.map_err(|e| QueryError::File { path: remote.place(&end.path), message: e.to_string() })?;
+            *schema = Some(metadata.schema().clone());
+        }
+    }
+    let file = |(entry, schema): (&&FileEntry, Option<SchemaRef>)| HistoryFile {
+        path: PathBuf::from(&entry.path),
+        size: entry.bytes,
+        date: partition(Path::new(&entry.path)),
+        retracts: entry.retractions > 0,
+        epochs: Some((entry.min_epoch, entry.max_epoch)),
+        schema,
+    };
+    let mut files: Vec<HistoryFile> = entries.iter().zip(schemas).map(file).collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+/// Bytes of a file's end that are fetched at once: more than most footers have.
+const END: u64 = 64 << 10;
+
+/// A file in a store of which the end is here.
+struct End {
+    remote: Remote,
+    path: String,
+    size: u64,
+    end: Bytes,
+}
+
+impl Length for End {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for End {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        Ok(self.get_bytes(start, self.size.saturating_sub(start) as usize)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let (first, stop) = (self.size - self.end.len() as u64, start + length as u64);
+        if start < first {
+            // A footer of many columns and row groups: from here to the end.
+            let whole = self.remote.read_ends(&[(self.path.clone(), self.size)], self.size - start);
+            let whole = whole.map_err(|e| ParquetError::External(Box::new(e)))?.pop().unwrap_or_default();
+            return Ok(whole.slice(..length.min(whole.len())));
+        }
+        if stop > self.size {
+            return Err(ParquetError::EOF(format!("the file has {} bytes", self.size)));
+        }
+        Ok(self.end.slice((start - first) as usize..(stop - first) as usize))
+    }
 }
 
 fn collect(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(), QueryError> {
@@ -143,20 +219,27 @@ pub(super) struct History {
     table: TableSchema,
     /// The column whose UTC day is `date`.
     time: Option<&'static str>,
+    storage: Storage,
 }
 
 impl History {
     /// `schema` holds the files' columns; those that a file lacks are null.
-    pub(super) fn new(schema: SchemaRef, time: Option<&'static str>, files: Vec<HistoryFile>) -> History {
+    pub(super) fn new(
+        storage: &Storage,
+        schema: SchemaRef,
+        time: Option<&'static str>,
+        files: Vec<HistoryFile>,
+    ) -> History {
         let partitions: Vec<_> =
             time.map(|_| Arc::new(Field::new("date", DataType::Date32, true))).into_iter().collect();
-        History { files, table: TableSchema::builder(schema).with_table_partition_cols(partitions).build(), time }
+        let table = TableSchema::builder(schema).with_table_partition_cols(partitions).build();
+        History { files, table, time, storage: storage.clone() }
     }
 
     /// The same table over those of its files that `keep` names.
     pub(super) fn only(&self, keep: impl Fn(&HistoryFile) -> bool) -> History {
         let files = self.files.iter().filter(|f| keep(f)).cloned().collect();
-        History { files, table: self.table.clone(), time: self.time }
+        History { files, table: self.table.clone(), time: self.time, storage: self.storage.clone() }
     }
 
     pub(super) fn files(&self) -> &[HistoryFile] {
@@ -181,7 +264,7 @@ impl History {
         let parts = files.into_iter().map(|f| self.part(f)).collect::<DfResult<Vec<_>>>()?;
         let groups = FileGroup::new(parts).split_files(state.config().target_partitions());
         let source = Arc::new(ParquetSource::new(self.table.clone()));
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), source)
+        let config = FileScanConfigBuilder::new(self.store()?, source)
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
@@ -189,10 +272,21 @@ impl History {
         Ok(DataSourceExec::from_data_source(config))
     }
 
+    /// Where DataFusion finds the files.
+    fn store(&self) -> DfResult<ObjectStoreUrl> {
+        match self.storage.remote() {
+            None => Ok(ObjectStoreUrl::local_filesystem()),
+            Some(remote) => ObjectStoreUrl::parse(remote.bucket().1),
+        }
+    }
+
     fn part(&self, file: &HistoryFile) -> DfResult<PartitionedFile> {
-        let path = std::path::absolute(&file.path)?;
+        let location = match self.storage.remote() {
+            None => StorePath::from_absolute_path(std::path::absolute(&file.path)?)?,
+            Some(remote) => remote.location(&file.path.to_string_lossy()),
+        };
         let meta = ObjectMeta {
-            location: StorePath::from_absolute_path(path)?,
+            location,
             // Files are never changed; nothing compares this.
             last_modified: SystemTime::UNIX_EPOCH.into(),
             size: file.size,

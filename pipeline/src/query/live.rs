@@ -34,6 +34,12 @@ pub fn table_of(topic: Topic) -> Option<TableId> {
 pub(super) fn table(source: &Source, topic: Topic, catalogue: &Catalogue) -> Result<MemTable, QueryError> {
     let latest = match &source.brokers {
         Some(brokers) => reader::kafka::latest(brokers, &format!("{}{}", source.topic_prefix, topic.name()))?,
+        None if source.data.to_string_lossy().contains("://") => {
+            return Err(QueryError::Usage(format!(
+                "live_{}: a store has no live topics; name the brokers that have them with --brokers",
+                topic.name()
+            )));
+        }
         None => reader::latest(&source.data, topic.name())?,
     };
     let mut documents = Vec::with_capacity(latest.len());

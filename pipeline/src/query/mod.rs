@@ -21,6 +21,7 @@ use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use drivetrain_sinks::progress::data::has_data;
+use drivetrain_sinks::store::Storage;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -124,8 +125,9 @@ fn closed(error: &io::Error) -> bool {
 /// in long form); live_<topic> for the live topics.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SqlArgs {
-    /// The job's data directory.
-    #[arg(long, value_name = "DIR")]
+    /// The job's data directory, or the URL of its store (s3://BUCKET/PREFIX; see AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, … in
+    /// docs/operations.md).
+    #[arg(long, value_name = "DIR|URL")]
     pub data: PathBuf,
     /// Read the live topics from Kafka (host:port,…) instead of the data directory.
     #[arg(long)]
@@ -162,14 +164,12 @@ fn run_all(args: &SqlArgs) -> Result<(), QueryError> {
     if args.format == Some(Format::Parquet) && args.out.is_none() {
         return Err(QueryError::Usage("--format parquet needs --out FILE".into()));
     }
-    if !args.data.is_dir() {
-        return Err(QueryError::NoData(args.data.clone()));
-    }
-    if !has_data(&args.data) {
+    let storage = storage(&args.data)?;
+    if storage.remote().is_none() && !has_data(&args.data) {
         return Err(QueryError::NotData(args.data.clone()));
     }
     let source = Source {
-        as_of: args.as_of.as_deref().map(|text| epochs::resolve(&args.data, text)).transpose()?,
+        as_of: args.as_of.as_deref().map(|text| epochs::resolve(&storage, text)).transpose()?,
         data: args.data.clone(),
         brokers: args.brokers.clone(),
         topic_prefix: args.topic_prefix.clone(),
@@ -189,6 +189,18 @@ fn run_all(args: &SqlArgs) -> Result<(), QueryError> {
         }
     };
     runtime.block_on(execute(&database, &query, args))
+}
+
+/// The directory or store that `--data` names.
+///
+/// # Errors
+/// [`QueryError::NoData`] when there is no such directory, [`QueryError::Usage`] when the URL or the environment is wrong.
+fn storage(data: &Path) -> Result<Storage, QueryError> {
+    let storage = Storage::named(data).map_err(|e| QueryError::Usage(e.replace("storage.url", "--data")))?;
+    if storage.remote().is_none() && !data.is_dir() {
+        return Err(QueryError::NoData(data.to_path_buf()));
+    }
+    Ok(storage)
 }
 
 async fn execute(database: &Database, query: &str, args: &SqlArgs) -> Result<(), QueryError> {

@@ -127,9 +127,17 @@ pub struct JobOptions {
     pub progress: bool,
 }
 
+impl JobOptions {
+    /// What `sql --data` takes to see the results.
+    fn results(&self) -> PathBuf {
+        self.config.storage.url.as_ref().map_or_else(|| self.data.clone(), PathBuf::from)
+    }
+}
+
 /// How a job went.
 #[derive(Debug)]
 pub struct JobReport {
+    /// The data directory, or the store's URL.
     pub data: PathBuf,
     pub commit: Summary,
 }
@@ -205,6 +213,6 @@ fn lead(
         (Err(error), _, _) => Err(JobError::Worker(error)),
         (_, Err(error), _) => Err(error.into()),
         (_, _, Err(error)) => Err(error.into()),
-        (Ok(()), Ok(_), Ok(commit)) => Ok(JobReport { data: options.data, commit }),
+        (Ok(()), Ok(_), Ok(commit)) => Ok(JobReport { data: options.results(), commit }),
     }
 }

@@ -7,8 +7,8 @@ use drivetrain_operators::flow::relations::scores::{self, owner_of_driver, owner
 use drivetrain_operators::flow::sequence::{self, owner};
 use drivetrain_schemas::records::{RecordKind, Records};
 use drivetrain_sinks::checkpoint::{CheckpointEntry, CheckpointError, Value, load};
+use drivetrain_sinks::store::Storage;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// The worker that owns a record of so many; None: all have it.
 type Whose = fn(&[u8], u64) -> Option<u64>;
@@ -27,7 +27,7 @@ const KEPT: [(&str, RecordKind, Whose); 5] = [
 /// # Errors
 /// When a file of the checkpoint is missing or damaged.
 pub(super) fn restore(
-    data: &Path,
+    storage: &Storage,
     checkpoint: Option<&CheckpointEntry>,
     workers: usize,
 ) -> Result<Vec<Restored>, CheckpointError> {
@@ -35,7 +35,7 @@ pub(super) fn restore(
     let mut parts: Vec<BTreeMap<String, Records>> = vec![BTreeMap::new(); workers];
     std::thread::scope(|scope| {
         let read = KEPT.map(|(operator, kind, whose)| {
-            (operator, scope.spawn(move || shares(data, entry, operator, kind, whose, workers)))
+            (operator, scope.spawn(move || shares(storage, entry, operator, kind, whose, workers)))
         });
         for (operator, shares) in read {
             let shares = shares.join().unwrap_or(Err(CheckpointError::Gone))?;
@@ -48,7 +48,7 @@ pub(super) fn restore(
 
 /// An operator's records by worker.
 fn shares(
-    data: &Path,
+    storage: &Storage,
     entry: &CheckpointEntry,
     operator: &str,
     kind: RecordKind,
@@ -60,7 +60,7 @@ fn shares(
         RecordKind::Sum => Records::sum(),
     };
     let mut shares: Vec<Records> = (0..workers).map(|_| new()).collect();
-    load(data, entry, operator, &mut |key, value| {
+    load(storage, entry, operator, &mut |key, value| {
         let mut give = |share: &mut Records| match value {
             Value::Bytes(bytes) => share.put(key, |out| out.extend_from_slice(bytes)),
             Value::Count(count) => share.add(count, |out| out.extend_from_slice(key)),

@@ -20,6 +20,7 @@ use drivetrain_sinks::message::Ticket;
 use drivetrain_sinks::outlet;
 use drivetrain_sinks::progress::data::{DataDir, DataError, Held};
 use drivetrain_sinks::recovery::{self, Identity, RecoveryError, Resumed, Start};
+use drivetrain_sinks::store::{Remote, Storage};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -146,7 +147,8 @@ pub(super) fn begin(options: &JobOptions, resolved: &Resolved, workers: usize) -
     let job = &options.config.job.name;
     // With Kafka an instance that hangs is overtaken: the broker lets it commit nothing more.
     let held = if matches!(options.mode, Mode::Run) && !options.fresh { Held::TakeOver } else { Held::Refuse };
-    let data = DataDir::lock(&options.data, job, wall_micros(), held)?;
+    let remote = store(options)?;
+    let data = DataDir::lock(&options.data, job, wall_micros(), held)?.with_store(remote);
     if options.fresh {
         let deleted = data.fresh()?;
         if !deleted.is_empty() && !matches!(options.mode, Mode::Local) {
@@ -180,8 +182,8 @@ pub(super) fn begin(options: &JobOptions, resolved: &Resolved, workers: usize) -
         Start::Finished { job, .. } => return Err(DataError::HasProgress { place: place(options), job }.into()),
     };
     let checkpoint = resumed.as_ref().and_then(|r| r.checkpoint.as_ref());
-    let restored = restore(data.path(), checkpoint, workers).map_err(RecoveryError::from)?;
-    save_catalogue(options)?;
+    let restored = restore(data.storage(), checkpoint, workers).map_err(RecoveryError::from)?;
+    save_catalogue(options, data.storage(), generation)?;
     warn_of_record_time(options);
     let config = CommitterConfig {
         data,
@@ -193,6 +195,15 @@ pub(super) fn begin(options: &JobOptions, resolved: &Resolved, workers: usize) -
         resume: resumed.as_mut().map(|r| std::mem::take(&mut r.committer)),
     };
     Ok(Begun { committer: Committer::start(config, outlet)?, restored, resumed })
+}
+
+/// The store that `[storage]` names. It must answer before anything is done: above all before an instance that works well
+/// is overtaken.
+fn store(options: &JobOptions) -> Result<Option<Remote>, JobError> {
+    let base = options.config_path.parent().unwrap_or(Path::new(""));
+    let remote = options.config.storage.clone().based_on(base).open().map_err(JobError::Config)?;
+    remote.iter().try_for_each(Remote::probe).map_err(DataError::from)?;
+    Ok(remote)
 }
 
 /// Where the job's progress stands, for a message.
@@ -215,9 +226,12 @@ fn go_on(resumed: Resumed, plan: &mut Plan) -> Option<Resume> {
 }
 
 /// `drivetrain sql` finds the signals' types here before there is a file of readings.
-fn save_catalogue(options: &JobOptions) -> Result<(), JobError> {
-    let path = options.data.join("catalogue.json");
+fn save_catalogue(options: &JobOptions, storage: &Storage, generation: u64) -> Result<(), JobError> {
     let text = serde_json::to_string_pretty(&options.config.signals).unwrap_or_default();
+    if let Some(remote) = storage.remote() {
+        return Ok(remote.save_catalogue(generation, text).map_err(DataError::from)?);
+    }
+    let path = options.data.join("catalogue.json");
     std::fs::write(&path, text).map_err(|e| JobError::Config(format!("{}: {e}", path.display())))
 }
 

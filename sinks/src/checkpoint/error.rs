@@ -3,7 +3,6 @@
 use super::format::FORMAT;
 use crate::files::FileError;
 use drivetrain_schemas::records::RecordKind;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -47,8 +46,6 @@ pub enum CheckpointError {
 impl CheckpointError {
     /// Whether trying again may help without anybody's doing: room on a disk comes and goes.
     pub fn is_retryable(&self) -> bool {
-        use ErrorKind::{Interrupted, QuotaExceeded, ResourceBusy, StorageFull, TimedOut};
-        let passing = [StorageFull, QuotaExceeded, Interrupted, TimedOut, ResourceBusy];
-        matches!(self, CheckpointError::File(e) if passing.contains(&e.source.kind()))
+        matches!(self, CheckpointError::File(e) if e.is_retryable())
     }
 }

@@ -4,12 +4,16 @@
 //! <data>/checkpoints/g<generation>/<name>.ckpt.tmp    being written
 //! <data>/checkpoints/g<generation>/<name>.ckpt        whole and synced; durable once the directory is synced too
 //! ```
+//!
+//! With a store a file is durable once it is there under the same path; the data directory has a copy for merging, made
+//! anew from the store where it is missing.
 
 use super::format::{self, BLOCK_HEAD, BlockHead, Fault, Header, PREAMBLE, TRAILER};
 use super::merge::{Source, TIERS, Tiers};
 use super::{CHECKPOINTS, CheckpointError, CheckpointFile};
 use crate::failpoint;
 use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir};
+use crate::store::{Remote, Storage, forget};
 use drivetrain_schemas::records::Record;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -29,7 +33,7 @@ const UNFINISHED: &str = ".ckpt.tmp";
 /// Where a run's files go.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) data: PathBuf,
+    pub(super) storage: Storage,
     pub(super) generation: u64,
     /// [`BLOCK`]; smaller in tests.
     pub(super) block: usize,
@@ -37,13 +41,34 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(data: &Path, generation: u64) -> Self {
-        Self { data: data.to_path_buf(), generation, block: BLOCK, tiers: TIERS }
+    pub(super) fn new(storage: impl Into<Storage>, generation: u64) -> Self {
+        Self { storage: storage.into(), generation, block: BLOCK, tiers: TIERS }
     }
 
-    /// Makes the names of finished files durable.
-    pub(super) fn sync(&self) -> Result<(), FileError> {
-        sync_dir(&self.data.join(CHECKPOINTS).join(format!("g{}", self.generation)))
+    fn data(&self) -> &Path {
+        self.storage.local()
+    }
+
+    /// Makes finished files durable: their names, or with a store themselves.
+    pub(super) fn sync<'a>(&self, files: impl Iterator<Item = &'a CheckpointFile>) -> Result<(), FileError> {
+        match self.storage.remote() {
+            None => sync_dir(&self.data().join(CHECKPOINTS).join(format!("g{}", self.generation))),
+            Some(remote) => {
+                failpoint::hit("checkpoint.sync")?;
+                remote.upload(files.map(|f| (self.data().join(&f.path), f.path.clone())).collect())
+            }
+        }
+    }
+
+    /// Deletes files that nobody needs any more.
+    pub(super) fn delete(&self, paths: &[String]) -> Result<(), FileError> {
+        match self.storage.remote() {
+            None => paths.iter().try_for_each(|path| delete(&self.data().join(path)).map(drop)),
+            Some(remote) => {
+                paths.iter().for_each(|path| forget(&self.data().join(path)));
+                remote.delete(paths.to_vec())
+            }
+        }
     }
 }
 
@@ -98,7 +123,7 @@ impl FileWriter {
         let operator: String = header.operator.chars().map(plain).collect();
         let (first, last) = (header.first_epoch, header.last_epoch);
         let name = format!("{CHECKPOINTS}/g{}/{operator}-{first}-{last}-{seq}{SUFFIX}", header.generation);
-        let path = place.data.join(&name);
+        let path = place.data().join(&name);
         let tmp = path.with_extension("ckpt.tmp");
         if let Some(dir) = path.parent() {
             create_dir(dir)?;
@@ -212,11 +237,12 @@ pub(super) struct FileReader {
 impl FileReader {
     /// Opens a file and stands at its first record. That it is the one which was written is checked at once (size,
     /// header, trailer); its blocks are checked as they are read.
-    pub(super) fn open(data: &Path, entry: &CheckpointFile) -> Result<Self, CheckpointError> {
-        let path = data.join(&entry.path);
-        let mut file = match File::open(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Err(CheckpointError::Missing { path }),
-            other => other.at("cannot open", &path)?,
+    pub(super) fn open(storage: impl Into<Storage>, entry: &CheckpointFile) -> Result<Self, CheckpointError> {
+        let storage = storage.into();
+        let path = storage.local().join(&entry.path);
+        let mut file = match open(&storage, &entry.path)? {
+            Some(file) => file,
+            None => return Err(CheckpointError::Missing { path: storage.place(&entry.path) }),
         };
         let size = file.metadata().at("cannot read", &path)?.len();
         let mut hash = Xxh3::new();
@@ -356,11 +382,24 @@ fn fault(path: &Path, offset: u64, fault: Fault) -> CheckpointError {
     }
 }
 
+/// Opens a file, copied from the store if need be; `None` when there is none.
+fn open(storage: &Storage, path: &str) -> Result<Option<File>, FileError> {
+    let file = storage.local().join(path);
+    let opened = File::open(&file);
+    let missing = opened.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    let opened = match (missing, storage.remote()) {
+        (false, _) => opened,
+        (true, Some(remote)) if remote.download(path, &file)? => File::open(&file),
+        (true, _) => return Ok(None),
+    };
+    opened.at("cannot open", &file).map(Some)
+}
+
 /// Which version wrote a file that is not of our format; `None` when that cannot be said.
-pub(super) fn writer(path: &Path) -> Option<String> {
+pub(super) fn writer(storage: &Storage, path: &str) -> Option<String> {
     let mut preamble = [0; PREAMBLE];
-    File::open(path).and_then(|mut f| f.read_exact(&mut preamble)).ok()?;
-    match fault(path, 0, format::decode_preamble(&preamble).err()?) {
+    open(storage, path).ok()??.read_exact(&mut preamble).ok()?;
+    match fault(&storage.place(path), 0, format::decode_preamble(&preamble).err()?) {
         CheckpointError::Format { writer, .. } => Some(writer),
         _ => None,
     }
@@ -415,7 +454,11 @@ fn read_trailer(
 
 /// Deletes our files of generations below one that are not kept, and directories that are empty then. Others' files
 /// are left alone. Returns the files, relative to the data directory, in byte order.
-pub(super) fn sweep(data: &Path, below: u64, keep: &BTreeSet<&str>) -> Result<Vec<String>, FileError> {
+pub(super) fn sweep(storage: &Storage, below: u64, keep: &BTreeSet<&str>) -> Result<Vec<String>, FileError> {
+    if let Some(remote) = storage.remote() {
+        return sweep_objects(remote, below, keep);
+    }
+    let data = storage.local();
     let mut deleted = Vec::new();
     let root = data.join(CHECKPOINTS);
     let older = |n: &str| n.strip_prefix('g').and_then(|g| g.parse::<u64>().ok()).is_some_and(|g| g < below);
@@ -436,4 +479,14 @@ pub(super) fn sweep(data: &Path, below: u64, keep: &BTreeSet<&str>) -> Result<Ve
     }
     deleted.sort();
     Ok(deleted)
+}
+
+fn sweep_objects(remote: &Remote, below: u64, keep: &BTreeSet<&str>) -> Result<Vec<String>, FileError> {
+    let generation = |path: &str| path.strip_prefix("checkpoints/g")?.split('/').next()?.parse::<u64>().ok();
+    let needless = |path: &String| {
+        generation(path).is_some_and(|g| g < below) && path.ends_with(SUFFIX) && !keep.contains(path.as_str())
+    };
+    let needless: Vec<String> = remote.list(CHECKPOINTS)?.into_iter().filter(needless).collect();
+    remote.delete(needless.clone())?;
+    Ok(needless)
 }

@@ -9,8 +9,8 @@
 use super::file::{FileReader, FileWriter, Place};
 use super::format::Header;
 use super::{CheckpointError, CheckpointFile};
+use crate::store::Storage;
 use drivetrain_schemas::records::{Change, Record, RecordKind};
-use std::path::Path;
 
 /// When merging is worthwhile.
 #[derive(Clone, Copy, Debug)]
@@ -128,14 +128,19 @@ impl<S: Source> Merged<S> {
 
 impl Merged<FileReader> {
     /// Opens an operator's files, oldest first.
-    pub(super) fn open(data: &Path, files: &[CheckpointFile], whole: bool) -> Result<Self, CheckpointError> {
+    pub(super) fn open(
+        storage: impl Into<Storage>,
+        files: &[CheckpointFile],
+        whole: bool,
+    ) -> Result<Self, CheckpointError> {
+        let storage = storage.into();
         let mut readers: Vec<FileReader> = Vec::with_capacity(files.len());
         for file in files {
-            let reader = FileReader::open(data, file)?;
+            let reader = FileReader::open(&storage, file)?;
             if let Some(expected) = readers.first().map(|r| r.header().kind)
                 && reader.header().kind != expected
             {
-                let (operator, place) = (file.operator.clone(), data.join(&file.path).display().to_string());
+                let (operator, place) = (file.operator.clone(), storage.place(&file.path).display().to_string());
                 return Err(CheckpointError::Kind { operator, place, found: reader.header().kind, expected });
             }
             readers.push(reader);

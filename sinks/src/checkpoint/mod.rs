@@ -36,13 +36,13 @@ pub use format::FORMAT;
 pub use packed::PackedPart;
 
 use crate::failpoint;
+use crate::store::Storage;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use drivetrain_schemas::records::{Change, Records};
 use file::Place;
 use merge::Merged;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::thread::JoinHandle;
 use thread::{Command, Keeper};
 
@@ -114,12 +114,17 @@ impl Checkpointer {
     ///
     /// # Errors
     /// [`CheckpointError::Format`] when the base is of another format.
-    pub fn start(data: &Path, generation: u64, base: Option<CheckpointEntry>) -> Result<Self, CheckpointError> {
-        base.as_ref().map_or(Ok(()), |base| check_format(data, base))?;
+    pub fn start(
+        storage: impl Into<Storage>,
+        generation: u64,
+        base: Option<CheckpointEntry>,
+    ) -> Result<Self, CheckpointError> {
+        let storage = storage.into();
+        base.as_ref().map_or(Ok(()), |base| check_format(&storage, base))?;
         let last = base.as_ref().map(|b| b.epoch);
         let (commands, inbox) = unbounded();
         let (outbox, results) = unbounded();
-        let keeper = Keeper::new(Place::new(data, generation), base);
+        let keeper = Keeper::new(Place::new(storage, generation), base);
         let plan = failpoint::current();
         let serve = move || {
             failpoint::adopt(plan);
@@ -221,14 +226,15 @@ impl Drop for Checkpointer {
 /// # Errors
 /// The first damage ends it. What was handed over before is right, but not all of it: it must not be used.
 pub fn load(
-    data: &Path,
+    storage: impl Into<Storage>,
     entry: &CheckpointEntry,
     operator: &str,
     each: &mut dyn FnMut(&[u8], Value<'_>),
 ) -> Result<u64, CheckpointError> {
-    check_format(data, entry)?;
+    let storage = storage.into();
+    check_format(&storage, entry)?;
     let files: Vec<CheckpointFile> = entry.files.iter().filter(|f| f.operator == operator).cloned().collect();
-    let mut merged = Merged::open(data, &files, true)?;
+    let mut merged = Merged::open(&storage, &files, true)?;
     let mut records = 0;
     while let Some(record) = merged.next()? {
         match record.change {
@@ -245,17 +251,21 @@ pub fn load(
 /// left. Files of this generation and later ones are left alone: whoever calls may have been overtaken, and not know it
 /// yet. Called at the start, after the claim and before the [`Checkpointer`]. Returns the files, relative to the data
 /// directory, in byte order.
-pub fn sweep(data: &Path, generation: u64, keep: Option<&CheckpointEntry>) -> Result<Vec<String>, CheckpointError> {
+pub fn sweep(
+    storage: impl Into<Storage>,
+    generation: u64,
+    keep: Option<&CheckpointEntry>,
+) -> Result<Vec<String>, CheckpointError> {
     let keep: BTreeSet<&str> = keep.iter().flat_map(|k| &k.files).map(|f| f.path.as_str()).collect();
-    Ok(file::sweep(data, generation, &keep)?)
+    Ok(file::sweep(&storage.into(), generation, &keep)?)
 }
 
-fn check_format(data: &Path, entry: &CheckpointEntry) -> Result<(), CheckpointError> {
+fn check_format(storage: &Storage, entry: &CheckpointEntry) -> Result<(), CheckpointError> {
     if entry.format == FORMAT {
         return Ok(());
     }
     // Its files know which version wrote them, if they are of the same format.
-    let writer = entry.files.iter().find_map(|f| file::writer(&data.join(&f.path)));
+    let writer = entry.files.iter().find_map(|f| file::writer(storage, &f.path));
     let writer = writer.unwrap_or_else(|| "another version of drivetrain".into());
     Err(CheckpointError::Format {
         place: format!("the checkpoint of epoch {}", entry.epoch),

@@ -5,7 +5,7 @@ mod reference;
 
 use super::*;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A value as [`load`] gives it.

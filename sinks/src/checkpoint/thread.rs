@@ -3,7 +3,7 @@
 //! Invariant: a file that an entry names is deleted only after a newer entry that does not name it has been named in
 //! the progress log.
 
-use super::file::{FileReader, Place, delete};
+use super::file::{FileReader, Place};
 use super::format::Header;
 use super::merge::{Merged, Run, plan};
 use super::packed::PackedPart;
@@ -120,7 +120,7 @@ impl Keeper {
             written.extend(self.write_parts(header, parts)?);
         }
         if !written.is_empty() {
-            self.place.sync()?;
+            self.place.sync(written.iter())?;
         }
         for file in written {
             self.files.entry(file.operator.clone()).or_default().push(file);
@@ -159,7 +159,7 @@ impl Keeper {
             return Ok(false);
         };
         let (operator, inputs) = (operator.clone(), files[from..].to_vec());
-        let merged = Merged::open(&self.place.data, &inputs, from == 0)?;
+        let merged = Merged::open(&self.place.storage, &inputs, from == 0)?;
         let first = inputs.iter().map(|f| f.first_epoch).min().unwrap_or_default();
         let last = inputs.iter().map(|f| f.last_epoch).max().unwrap_or_default();
         let header = self.header(operator.clone(), merged.kind(), first, last);
@@ -183,7 +183,7 @@ impl Keeper {
         let Some(Merge { operator, inputs, run }) = self.merge.take() else { return Ok(()) };
         let file = run.finish()?;
         if file.is_some() {
-            self.place.sync()?;
+            self.place.sync(file.iter())?;
         }
         let made = file.as_ref().map(|f| f.path.clone());
         let bytes = |files: &[CheckpointFile]| files.iter().map(|f| f.bytes).sum::<u64>();
@@ -198,12 +198,14 @@ impl Keeper {
             }
         }
         self.unnamed.extend(made);
+        let mut needless = Vec::new();
         for CheckpointFile { path, .. } in inputs {
             match self.epoch {
                 Some(newest) if !self.unnamed.remove(&path) => self.retired.push((path, newest)),
-                _ => self.discard(&path),
+                _ => needless.push(path),
             }
         }
+        self.discard(needless);
         Ok(())
     }
 
@@ -213,12 +215,14 @@ impl Keeper {
         let retired = std::mem::take(&mut self.retired);
         let (needed, rest) = retired.into_iter().partition(|(path, newest)| needed(path, *newest));
         self.retired = needed;
-        rest.iter().for_each(|(path, _): &(String, i64)| self.discard(path));
+        self.discard(rest.into_iter().map(|(path, _): (String, i64)| path).collect());
     }
 
-    fn discard(&self, path: &str) {
-        if let Err(error) = delete(&self.place.data.join(path)) {
-            tracing::warn!(%error, "an old checkpoint file stays until the next start");
+    fn discard(&self, paths: Vec<String>) {
+        if !paths.is_empty()
+            && let Err(error) = self.place.delete(&paths)
+        {
+            tracing::warn!(%error, "old checkpoint files stay until the next start");
         }
     }
 

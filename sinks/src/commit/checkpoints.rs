@@ -1,7 +1,7 @@
 //! Checkpoints on their way to be named by the progress log.
 
 use crate::checkpoint::{CheckpointEntry, CheckpointError, Checkpointer, PackedPart};
-use std::path::Path;
+use crate::store::Storage;
 
 /// The checkpoints' thread, and what it has written that no record names yet.
 #[derive(Debug)]
@@ -13,8 +13,12 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// `base`: the checkpoint from which the job goes on.
-    pub(super) fn start(data: &Path, generation: u64, base: Option<CheckpointEntry>) -> Result<Self, CheckpointError> {
-        Ok(Self { checkpointer: Checkpointer::start(data, generation, base)?, written: Vec::new() })
+    pub(super) fn start(
+        storage: &Storage,
+        generation: u64,
+        base: Option<CheckpointEntry>,
+    ) -> Result<Self, CheckpointError> {
+        Ok(Self { checkpointer: Checkpointer::start(storage, generation, base)?, written: Vec::new() })
     }
 
     /// Hands over all parts of an epoch.

@@ -38,7 +38,8 @@
 //!
 //! An instance can be stopped after its commit, overtaken, and continued (with Kafka; without, the lock prevents it). Then
 //! each of its further steps must change nothing that is read: **publish** moves only from its own staging, and finds the
-//! file at its place or gone; **manifest** writes to its own generation's files, whose successors count; **trim** deletes
+//! file at its place or gone (on a store it may copy the same bytes to the same name once more, and deletes from its own
+//! staging only); **manifest** writes to its own generation's files, whose successors count; **trim** deletes
 //! checkpoint files that the record it has committed does not need, and log entries before that record; none of them is
 //! needed by a successor, which begins with that record or a later one. Its next commit fails.
 //!
@@ -187,6 +188,7 @@ impl CommitError {
         match self {
             CommitError::Outlet(e) => e.is_retryable(),
             CommitError::Checkpoint(e) => e.is_retryable(),
+            CommitError::File(e) | CommitError::History(HistoryError::File(e)) => e.is_retryable(),
             _ => false,
         }
     }

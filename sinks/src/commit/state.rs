@@ -15,12 +15,12 @@ use super::intake::Intake;
 use crate::checkpoint::{self, CheckpointEntry, CheckpointError, Part, Value};
 use crate::digest::Digests;
 use crate::message::{Binding, Ticket};
+use crate::store::Storage;
 use drivetrain_schemas::control::{ControlChange, ControlKind, Document};
 use drivetrain_schemas::reading::{IntakeCounts, Origin, Reject};
 use drivetrain_schemas::records::Records;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 /// The committer among a checkpoint's operators.
@@ -123,11 +123,12 @@ impl State {
     ///
     /// # Errors
     /// When a file is missing or damaged, or holds what is no state of a committer.
-    pub(crate) fn load(data: &Path, entry: &CheckpointEntry) -> Result<Loaded, CheckpointError> {
+    pub(crate) fn load(storage: impl Into<Storage>, entry: &CheckpointEntry) -> Result<Loaded, CheckpointError> {
+        let storage = storage.into();
         let mut loaded = Loaded::default();
         let mut wrong: Option<String> = None;
         let mut whole = false;
-        checkpoint::load(data, entry, OPERATOR, &mut |key, value| {
+        checkpoint::load(&storage, entry, OPERATOR, &mut |key, value| {
             whole |= key == b"s";
             if let Err(problem) = loaded.take(key, value) {
                 wrong.get_or_insert_with(|| format!("record {:?}: {problem}", String::from_utf8_lossy(key)));
@@ -136,7 +137,7 @@ impl State {
         if !whole {
             wrong.get_or_insert_with(|| "its committer has no state".into());
         }
-        let file = || entry.files.iter().find(|f| f.operator == OPERATOR).map(|f| data.join(&f.path));
+        let file = || entry.files.iter().find(|f| f.operator == OPERATOR).map(|f| storage.place(&f.path));
         match wrong {
             Some(problem) => Err(CheckpointError::Damaged { path: file().unwrap_or_default(), offset: 0, problem }),
             None => Ok(loaded),

@@ -79,7 +79,7 @@ impl Steps {
         outlet: Box<dyn Outlet>,
         committed: Arc<AtomicI64>,
     ) -> Result<Self, CommitError> {
-        let data = config.data.path();
+        let storage = config.data.storage().clone();
         let Resume { checkpoint, state, record, published } = config.resume.take().unwrap_or_default();
         let after = checkpoint.as_ref().map_or(-1, |c| c.epoch);
         let repeat = Repeat { until: record.committed_epoch, digests: record.digests };
@@ -87,10 +87,10 @@ impl Steps {
             agree(&repeat, &state.digests)?;
         }
         let (catalogue, history) = (config.catalogue.clone(), config.history.clone());
-        let history = HistoryWriter::start(data, config.generation, catalogue, history, published)?;
+        let history = HistoryWriter::start(&storage, config.generation, catalogue, history, published)?;
         let manifest =
-            ManifestWriter::open(data, config.generation, config.history.bindings.0.max(config.history.as_of.0))?;
-        let checkpoints = Checkpoints::start(data, config.generation, checkpoint)?;
+            ManifestWriter::open(&storage, config.generation, config.history.bindings.0.max(config.history.as_of.0))?;
+        let checkpoints = Checkpoints::start(&storage, config.generation, checkpoint)?;
         committed.store(after, Ordering::Release);
         let summary = Summary { committed_epoch: record.committed_epoch, topics: record.topics, ..Summary::default() };
         Ok(Self {
@@ -314,7 +314,7 @@ impl Steps {
     /// Step 5: the files get their final names.
     fn publish(&mut self, group: &Group) -> Result<(), CommitError> {
         failpoint::hit("publish.before")?;
-        publish(self.config.data.path(), self.config.generation, &group.files)?;
+        publish(self.config.data.storage(), self.config.generation, &group.files)?;
         for file in &group.files {
             self.summary.files += 1;
             self.summary.file_bytes += file.bytes;
@@ -344,7 +344,7 @@ impl Steps {
         failpoint::hit("manifest.after")?;
         if group.last {
             self.manifest.sync()?;
-            clear_staging(self.config.data.path(), self.config.generation)?;
+            clear_staging(self.config.data.storage(), self.config.generation)?;
         }
         Ok(())
     }

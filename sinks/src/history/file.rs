@@ -5,6 +5,8 @@
 //! <data>/staging/g<generation>/<table>_log/date=…/g<gen>-<first>-<last>-<seq>.parquet    whole and durable
 //! <data>/history/<table>_log/date=…/g<gen>-<first>-<last>-<seq>.parquet                  published
 //! ```
+//!
+//! With a store a whole file goes to the same path there (`upload`), and is published there.
 
 use super::config::HistoryConfig;
 use super::{DateKey, HistoryError};
@@ -13,6 +15,7 @@ use crate::files::{At, FileError, create_dir, list, sync_dir};
 use crate::housekeeping::log::COMPACTED;
 use crate::progress::FileEntry;
 use crate::progress::data::STAGING;
+use crate::store::{Remote, Storage};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use drivetrain_schemas::arrow::schema;
@@ -193,14 +196,28 @@ impl OpenFile {
     }
 }
 
+/// The staging path of a file; both below the data directory, or the store's URL.
+pub(super) fn staged(generation: u64, path: &str) -> String {
+    format!("{STAGING}/g{generation}/{}", path.strip_prefix("history/").unwrap_or(path))
+}
+
+/// Where a file that is whole waits in the data directory.
+pub(super) fn local_staged(data: &Path, generation: u64, path: &str) -> PathBuf {
+    data.join(staged(generation, path))
+}
+
 /// Gives the files that a committed record of `generation` names their final names. It may be repeated, and done by a
 /// successor of that generation: files that have their names already are left alone.
-pub(crate) fn publish(data: &Path, generation: u64, files: &[FileEntry]) -> Result<(), HistoryError> {
+pub(crate) fn publish(storage: impl Into<Storage>, generation: u64, files: &[FileEntry]) -> Result<(), HistoryError> {
+    let storage = storage.into();
+    if let Some(remote) = storage.remote() {
+        return Ok(publish_objects(remote, generation, files)?);
+    }
+    let data = storage.local();
     let mut dirs = std::collections::BTreeSet::new();
     for file in files {
         let published = data.join(&file.path);
-        let relative = file.path.strip_prefix("history/").unwrap_or(&file.path);
-        let staged = data.join(format!("{STAGING}/g{generation}")).join(relative);
+        let staged = data.join(staged(generation, &file.path));
         if published.exists() {
             continue;
         }
@@ -219,9 +236,26 @@ pub(crate) fn publish(data: &Path, generation: u64, files: &[FileEntry]) -> Resu
     Ok(())
 }
 
+/// A store has no renaming: copied, then deleted. Copying again gives the same bytes, so that it may be repeated at any
+/// moment, by an instance that was overtaken too.
+fn publish_objects(remote: &Remote, generation: u64, files: &[FileEntry]) -> Result<(), FileError> {
+    for files in files.chunks(16) {
+        let pairs: Vec<_> = files.iter().map(|f| (staged(generation, &f.path), f.path.clone())).collect();
+        remote.copy(&pairs)?;
+        failpoint::hit("publish.between")?;
+        remote.delete(pairs.into_iter().map(|(staged, _)| staged).collect())?;
+        failpoint::hit("publish.between")?;
+    }
+    Ok(())
+}
+
 /// Removes the staging directory of a generation that has published everything.
-pub(crate) fn clear_staging(data: &Path, generation: u64) -> Result<(), FileError> {
+pub(crate) fn clear_staging(storage: &Storage, generation: u64) -> Result<(), FileError> {
     use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    if let Some(remote) = storage.remote() {
+        remote.delete(remote.list(&format!("{STAGING}/g{generation}"))?)?;
+    }
+    let data = storage.local();
     let staging = data.join(STAGING);
     let own = staging.join(format!("g{generation}"));
     match std::fs::remove_dir_all(&own) {
@@ -236,10 +270,16 @@ pub(crate) fn clear_staging(data: &Path, generation: u64) -> Result<(), FileErro
 }
 
 /// Removes what generations before this one have left in staging. What a record names must have been published.
-pub(crate) fn discard_staging(data: &Path, generation: u64) -> Result<(), FileError> {
+pub(crate) fn discard_staging(storage: impl Into<Storage>, generation: u64) -> Result<(), FileError> {
+    let storage = storage.into();
+    if let Some(remote) = storage.remote() {
+        let number = |path: &String| path.strip_prefix("staging/g")?.split('/').next()?.parse::<u64>().ok();
+        let older = |path: &String| number(path).is_some_and(|g| g < generation);
+        return remote.delete(remote.list(STAGING)?.into_iter().filter(older).collect());
+    }
     let number = |name: &String| name.strip_prefix('g').and_then(|g| g.parse::<u64>().ok());
-    for older in list(&data.join(STAGING))?.iter().filter_map(number).filter(|g| *g < generation) {
-        clear_staging(data, older)?;
+    for older in list(&storage.local().join(STAGING))?.iter().filter_map(number).filter(|g| *g < generation) {
+        clear_staging(&storage, older)?;
     }
     Ok(())
 }

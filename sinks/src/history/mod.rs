@@ -19,6 +19,7 @@ pub mod config;
 mod encoder;
 mod file;
 mod published;
+mod upload;
 
 pub use config::{HistoryConfig, KeepReadings};
 pub(crate) use file::{GroupStats, OpenFile, Place, clear_staging, discard_staging, publish};
@@ -27,6 +28,7 @@ pub use published::Published;
 use crate::failpoint;
 use crate::files::FileError;
 use crate::progress::FileEntry;
+use crate::store::Storage;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use drivetrain_schemas::arrow::ArrowError;
 use drivetrain_schemas::catalogue::Catalogue;
@@ -126,6 +128,9 @@ impl DateKey {
     }
 }
 
+type Files = Result<Closed, HistoryError>;
+type Between = (Sender<Files>, Receiver<Files>, Option<JoinHandle<()>>);
+
 enum Command {
     Add(EpochRows),
     Drain,
@@ -135,23 +140,25 @@ enum Command {
 #[derive(Debug)]
 pub struct HistoryWriter {
     commands: Option<Sender<Command>>,
-    closed: Receiver<Result<Closed, HistoryError>>,
-    thread: Option<JoinHandle<()>>,
+    closed: Receiver<Files>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl HistoryWriter {
-    /// Starts the thread. Files go below `<data>/staging/g<generation>/`. `published`: what need not be written again.
+    /// Starts the thread. Files go below `staging/g<generation>/`, in the data directory and then, if there is one, in the
+    /// store. `published`: what need not be written again.
     pub fn start(
-        data: &Path,
+        storage: impl Into<Storage>,
         generation: u64,
         catalogue: Arc<Catalogue>,
         config: HistoryConfig,
         published: Published,
     ) -> Result<Self, HistoryError> {
         config.validate().map_err(HistoryError::Config)?;
+        let storage = storage.into();
         let (commands, inbox) = bounded(QUEUE);
-        let (outbox, closed) = unbounded();
-        let place = Place::staging(data, generation);
+        let (outbox, closed, uploading) = upload(&storage, generation)?;
+        let place = Place::staging(storage.local(), generation);
         let encoder = encoder::Encoder::new(place, catalogue, config, published);
         let plan = failpoint::current();
         let serve = move || {
@@ -159,7 +166,7 @@ impl HistoryWriter {
             encoder.run(&inbox, &outbox);
         };
         let thread = std::thread::Builder::new().name("history".into()).spawn(serve).map_err(HistoryError::Thread)?;
-        Ok(Self { commands: Some(commands), closed, thread: Some(thread) })
+        Ok(Self { commands: Some(commands), closed, threads: std::iter::once(thread).chain(uploading).collect() })
     }
 
     /// Hands over an epoch; waits while the thread is behind.
@@ -184,7 +191,7 @@ impl HistoryWriter {
         while let Ok(closed) = self.closed.recv() {
             merge(&mut all, closed?);
         }
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             thread.join().map_err(|_| HistoryError::Gone)?;
         }
         all.ok_or(HistoryError::Gone)
@@ -196,17 +203,33 @@ impl HistoryWriter {
             return Ok(());
         }
         // The thread has ended: it says why, if it can.
-        while let Ok(closed) = self.closed.try_recv() {
+        while let Ok(closed) = self.closed.recv() {
             closed?;
         }
         Err(HistoryError::Gone)
     }
 }
 
+/// What passes closed files on to the committer, as a sender for the encoder, the committer's receiver and the thread
+/// between them: without a store nothing is between.
+fn upload(storage: &Storage, generation: u64) -> Result<Between, HistoryError> {
+    let (outbox, closed) = unbounded();
+    let Some(remote) = storage.remote() else { return Ok((outbox, closed, None)) };
+    let uploader = upload::Uploader { remote: remote.clone(), data: storage.local().to_path_buf(), generation };
+    let (encoder, inbox) = bounded(upload::QUEUE);
+    let plan = failpoint::current();
+    let serve = move || {
+        failpoint::adopt(plan);
+        uploader.run(&inbox, &outbox);
+    };
+    let thread = std::thread::Builder::new().name("upload".into()).spawn(serve).map_err(HistoryError::Thread)?;
+    Ok((encoder, closed, Some(thread)))
+}
+
 impl Drop for HistoryWriter {
     fn drop(&mut self) {
         self.commands = None;
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }

@@ -10,7 +10,8 @@
 
 use crate::files::{At, FileError, list, remove_file, sync_dir, write_atomically};
 use crate::message::Ticket;
-use crate::progress::data::{generation_file, generations};
+use crate::progress::data::{BINDINGS, generation_file, generations};
+use crate::store::{Remote, Storage};
 use serde::Deserialize;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -23,10 +24,10 @@ const SUFFIX: &str = ".jsonl.zst";
 
 /// A segment's name: generation, number, and the last ticket's wall time (µs).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Segment {
-    generation: u64,
-    number: u64,
-    wall: i64,
+pub(super) struct Segment {
+    pub(super) generation: u64,
+    pub(super) number: u64,
+    pub(super) wall: i64,
 }
 
 impl Segment {
@@ -37,7 +38,7 @@ impl Segment {
         Some(Self { generation, number, wall: part()?.parse().ok()? })
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("g{}-{}-{}{SUFFIX}", self.generation, self.number, self.wall)
     }
 }
@@ -47,6 +48,30 @@ fn segments(dir: &Path) -> Result<Vec<Segment>, FileError> {
     let mut segments: Vec<Segment> = list(dir)?.iter().filter_map(|name| Segment::parse(name)).collect();
     segments.sort();
     Ok(segments)
+}
+
+/// All segments of a store, oldest first.
+pub(super) fn segments_of(remote: &Remote) -> Result<Vec<Segment>, FileError> {
+    let name = |path: &String| Segment::parse(path.rsplit('/').next()?);
+    let mut segments: Vec<Segment> = remote.list(BINDINGS)?.iter().filter_map(name).collect();
+    segments.sort();
+    Ok(segments)
+}
+
+/// Where bindings are.
+pub(super) enum Bindings {
+    /// A directory of them.
+    Disk(PathBuf),
+    Store(Remote),
+}
+
+impl Bindings {
+    pub(super) fn of(storage: &Storage) -> Self {
+        match storage.remote() {
+            Some(remote) => Bindings::Store(remote.clone()),
+            None => Bindings::Disk(storage.local().join(BINDINGS)),
+        }
+    }
 }
 
 /// Whether a file of the directory of bindings is a segment.
@@ -162,13 +187,13 @@ pub(super) fn wall(line: &str) -> Option<Wall> {
 }
 
 /// Hands on each line of all generations, the lowest first, so that the last one of an epoch counts.
-pub(super) fn each_line_of_all(dir: &Path, each: impl FnMut(&str)) -> Result<(), FileError> {
-    each_line_of(dir, |segments| segments, each)
+pub(super) fn each_line_of_all(bindings: &Bindings, each: impl FnMut(&str)) -> Result<(), FileError> {
+    each_line_of(bindings, |segments| segments, each)
 }
 
 /// As [`each_line_of_all`], but of what has become segments only those in which an epoch that ended at this time can be,
 /// or the last one before.
-pub(super) fn each_line_near(dir: &Path, wall: i64, each: impl FnMut(&str)) -> Result<(), FileError> {
+pub(super) fn each_line_near(bindings: &Bindings, wall: i64, each: impl FnMut(&str)) -> Result<(), FileError> {
     let near = |segments: Vec<Segment>| {
         let mut near = Vec::new();
         for own in segments.chunk_by(|a, b| a.generation == b.generation) {
@@ -177,14 +202,18 @@ pub(super) fn each_line_near(dir: &Path, wall: i64, each: impl FnMut(&str)) -> R
         }
         near
     };
-    each_line_of(dir, near, each)
+    each_line_of(bindings, near, each)
 }
 
 fn each_line_of(
-    dir: &Path,
+    bindings: &Bindings,
     wanted: impl Fn(Vec<Segment>) -> Vec<Segment>,
     mut each: impl FnMut(&str),
 ) -> Result<(), FileError> {
+    let dir = match bindings {
+        Bindings::Disk(dir) => dir,
+        Bindings::Store(remote) => return each_line_of_store(remote, wanted, each),
+    };
     let mut growing = Vec::new();
     for generation in generations(dir)? {
         let path = generation_file(dir, generation);
@@ -203,6 +232,30 @@ fn each_line_of(
         each_line(text.as_slice(), &path, &mut each)?;
     }
     segments.try_for_each(|segment| each_of_segment(&dir.join(segment.name()), &mut each))
+}
+
+/// A segment that is gone since it was listed was replaced by the next one, or expired: what is there from it on is listed
+/// again.
+pub(super) fn each_line_of_store(
+    remote: &Remote,
+    wanted: impl Fn(Vec<Segment>) -> Vec<Segment>,
+    mut each: impl FnMut(&str),
+) -> Result<(), FileError> {
+    let mut from = None;
+    'listed: loop {
+        let segments = wanted(segments_of(remote)?).into_iter().filter(|s| Some(s) >= from.as_ref());
+        for segment in segments {
+            let path = format!("{BINDINGS}/{}", segment.name());
+            let Some(content) = remote.read(&path)? else {
+                from = Some(segment);
+                continue 'listed;
+            };
+            let place = remote.place(&path);
+            let decoder = zstd::Decoder::new(&content[..]).at("cannot decompress", &place)?;
+            each_line(decoder, &place, &mut each)?;
+        }
+        return Ok(());
+    }
 }
 
 fn open(path: &Path) -> Result<Option<File>, FileError> {
@@ -238,7 +291,7 @@ mod tests {
 
     fn read(dir: &Path) -> BTreeMap<i64, i64> {
         let mut walls = BTreeMap::new();
-        each_line_of_all(dir, |line| {
+        each_line_of_all(&Bindings::Disk(dir.to_path_buf()), |line| {
             let Wall { epoch, wall } = wall(line).unwrap();
             walls.insert(epoch, wall);
         })
@@ -274,7 +327,7 @@ mod tests {
             let mut found = None;
             let at = epoch * SECOND + 3;
             let keep = |line: &str| found = found.max(wall(line).filter(|w| w.wall <= at).map(|w| w.epoch));
-            each_line_near(dir.path(), at, keep).unwrap();
+            each_line_near(&Bindings::Disk(dir.path().to_path_buf()), at, keep).unwrap();
             assert_eq!(found, Some(epoch));
         }
         assert!(walls.iter().all(|(epoch, wall)| wall % SECOND == if *epoch < 95 { 2 } else { 3 } || *epoch < 45));

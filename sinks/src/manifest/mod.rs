@@ -9,6 +9,8 @@
 //!                              segments beside it, as long as `history.bindings` says
 //! ```
 //!
+//! A store cannot append: there each publication is an object ([`objects`]), and the rest of this holds alike.
+//!
 //! Readers take the manifest of the highest generation: a start writes everything anew under its own, and renames it into
 //! place when it is whole. Of bindings they take all generations; of an epoch that several have, the highest one's. So
 //! what an instance still writes that was overtaken is read by nobody, or says what its successor says.
@@ -20,10 +22,11 @@
 //! trimmed of it.
 
 mod bindings;
+mod objects;
 mod writer;
 
 pub(crate) use bindings::is_segment;
-use bindings::{Wall, each_line_near, each_line_of_all, wall};
+use bindings::{Bindings, Wall, each_line_near, each_line_of_all, wall};
 pub(crate) use writer::{ManifestWriter, Publication};
 
 use crate::files::FileError;
@@ -31,8 +34,9 @@ use crate::housekeeping::Expired;
 use crate::housekeeping::log::Log;
 use crate::message::Ticket;
 use crate::progress::FileEntry;
-use crate::progress::data::{BINDINGS, MANIFEST, generation_file, generations};
+use crate::progress::data::{MANIFEST, generation_file, generations};
 use crate::progress::{lines, local};
+use crate::store::Storage;
 use drivetrain_schemas::reading::Origin;
 use drivetrain_schemas::table::TableId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,11 +68,16 @@ pub struct Manifest {
 /// How often a reader begins anew because a start took its manifest away.
 const ATTEMPTS: usize = 16;
 
-/// Reads the manifest of a data directory. An empty one when there is none.
+/// Reads the manifest of a data directory or a store. An empty one when there is none.
 ///
 /// # Errors
 /// When a file cannot be read or is damaged before its end. A torn end is left out.
-pub fn manifest(data: &Path) -> Result<Manifest, FileError> {
+pub fn manifest(storage: impl Into<Storage>) -> Result<Manifest, FileError> {
+    let storage = storage.into();
+    if let Some(remote) = storage.remote() {
+        return objects::named(remote);
+    }
+    let data = storage.local();
     let log = Log::read(data)?;
     let mut manifest = named(data)?;
     log.apply(&mut manifest.files);
@@ -82,16 +91,24 @@ pub fn manifest(data: &Path) -> Result<Manifest, FileError> {
 }
 
 /// All files that are published, those of expired days included, for a start.
-pub(crate) fn published(data: &Path) -> Result<Manifest, FileError> {
+pub(crate) fn published(storage: impl Into<Storage>) -> Result<Manifest, FileError> {
+    let storage = storage.into();
+    if let Some(remote) = storage.remote() {
+        return objects::named(remote);
+    }
+    let data = storage.local();
     let log = Log::read(data)?;
     let mut manifest = named(data)?;
     log.apply(&mut manifest.files);
     Ok(manifest)
 }
 
-/// What the manifest says by itself.
+fn nothing() -> Manifest {
+    Manifest { committed_epoch: -1, history_epoch: -1, oldest_epoch: -1, ..Manifest::default() }
+}
+
+/// What the manifest of a data directory says by itself.
 pub(crate) fn named(data: &Path) -> Result<Manifest, FileError> {
-    let nothing = || Manifest { committed_epoch: -1, history_epoch: -1, oldest_epoch: -1, ..Manifest::default() };
     let dir = data.join(MANIFEST);
     for _ in 0..ATTEMPTS {
         let Some(newest) = generations(&dir)?.pop() else { return Ok(nothing()) };
@@ -125,9 +142,9 @@ fn damaged(path: &Path, line: u64) -> FileError {
 }
 
 /// Folds (epoch, wall time) of all bindings.
-fn each_wall<S>(data: &Path, state: S, step: impl Fn(&mut S, (i64, i64))) -> Result<S, FileError> {
+fn each_wall<S>(storage: &Storage, state: S, step: impl Fn(&mut S, (i64, i64))) -> Result<S, FileError> {
     let mut state = state;
-    each_line_of_all(&data.join(BINDINGS), |line| {
+    each_line_of_all(&Bindings::of(storage), |line| {
         if let Some(Wall { epoch, wall }) = wall(line) {
             step(&mut state, (epoch, wall));
         }
@@ -138,6 +155,7 @@ fn each_wall<S>(data: &Path, state: S, step: impl Fn(&mut S, (i64, i64))) -> Res
 /// The epoch that ended at least `span` µs before the newest, by their wall times: the oldest that `--as-of TIME` gives
 /// for any time within the span. `None` when there is none. Memory does not depend on how many epochs there are.
 pub(crate) fn epoch_before(data: &Path, span: i64) -> Result<Option<i64>, FileError> {
+    let data = &Storage::from(data);
     let newest = each_wall(data, None, |newest: &mut Option<(i64, i64)>, line| *newest = (*newest).max(Some(line)))?;
     let Some((_, wall)) = newest else { return Ok(None) };
     let until = wall.saturating_sub(span);
@@ -150,9 +168,9 @@ pub(crate) fn epoch_before(data: &Path, span: i64) -> Result<Option<i64>, FileEr
 
 /// The newest epoch whose wall time is at or before `wall` (µs); `None` when all are later. Where the clock was set back,
 /// the last epoch counts.
-pub fn epoch_at(data: &Path, wall: i64) -> Result<Option<i64>, FileError> {
+pub fn epoch_at(storage: impl Into<Storage>, wall: i64) -> Result<Option<i64>, FileError> {
     let mut found = None;
-    each_line_near(&data.join(BINDINGS), wall, |line| {
+    each_line_near(&Bindings::of(&storage.into()), wall, |line| {
         if let Some(line) = bindings::wall(line).filter(|line| line.wall <= wall) {
             found = found.max(Some(line.epoch));
         }
@@ -161,8 +179,8 @@ pub fn epoch_at(data: &Path, wall: i64) -> Result<Option<i64>, FileError> {
 }
 
 /// The wall time (µs) of an epoch, or of the first one that is recorded.
-pub fn wall_of(data: &Path, epoch: Option<i64>) -> Result<Option<i64>, FileError> {
-    let first = each_wall(data, None, |first: &mut Option<(i64, i64)>, line| {
+pub fn wall_of(storage: impl Into<Storage>, epoch: Option<i64>) -> Result<Option<i64>, FileError> {
+    let first = each_wall(&storage.into(), None, |first: &mut Option<(i64, i64)>, line| {
         if epoch.is_none_or(|epoch| epoch == line.0) && first.is_none_or(|held| line.0 <= held.0) {
             *first = Some(line);
         }
@@ -174,7 +192,7 @@ pub fn wall_of(data: &Path, epoch: Option<i64>) -> Result<Option<i64>, FileError
 /// crash has torn, are left out: an epoch that is missing for it is found by its number.
 pub fn bindings(dir: &Path) -> Result<BTreeMap<i64, Ticket>, FileError> {
     let (mut tickets, mut shared) = (BTreeMap::new(), Shared::default());
-    each_line_of_all(dir, |line| {
+    each_line_of_all(&Bindings::Disk(dir.to_path_buf()), |line| {
         if let Ok(mut ticket) = serde_json::from_str::<Ticket>(line) {
             shared.share(&mut ticket);
             tickets.insert(ticket.epoch, ticket);
@@ -206,6 +224,7 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::message::Binding;
+    use crate::progress::data::BINDINGS;
     use drivetrain_schemas::table::TableId;
 
     fn file(name: &str) -> FileEntry {

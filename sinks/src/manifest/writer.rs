@@ -1,6 +1,7 @@
-//! Writes the manifest and the bindings of one generation.
+//! Writes the manifest and the bindings of one generation: on a disk here, on a store by [`super::objects`].
 
 use super::bindings::{BindingsWriter, text};
+use super::objects::{self, ObjectBindings, ObjectManifest};
 use super::{Manifest, published};
 use crate::failpoint;
 use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir};
@@ -8,6 +9,7 @@ use crate::message::Ticket;
 use crate::progress::data::{BINDINGS, MANIFEST, generation_file, generations};
 use crate::progress::lines::{self, Appender};
 use crate::progress::{FORMAT, FileEntry};
+use crate::store::Storage;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
@@ -40,12 +42,12 @@ impl Publication {
     }
 
     /// All of a manifest.
-    fn whole(manifest: Manifest) -> Self {
+    pub(super) fn whole(manifest: Manifest) -> Self {
         let Manifest { generation, commit, committed_epoch, history_epoch, files, end, .. } = manifest;
         Self { format: FORMAT, generation, commit, committed_epoch, history_epoch, files, end }
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         lines::line(&serde_json::to_string(self).unwrap_or_default())
     }
 }
@@ -56,7 +58,69 @@ const REWRITE: u64 = if cfg!(test) { 3 } else { 4096 };
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct ManifestWriter {
+pub(crate) enum ManifestWriter {
+    Disk(DiskWriter),
+    Store(ObjectManifest, ObjectBindings),
+}
+
+impl ManifestWriter {
+    /// Begins a generation: its bindings with these tickets, and then its manifest, which counts from then on.
+    pub(crate) fn begin(
+        storage: impl Into<Storage>,
+        generation: u64,
+        whole: &Publication,
+        tickets: &[Ticket],
+    ) -> Result<(), FileError> {
+        let storage = storage.into();
+        match storage.remote() {
+            None => DiskWriter::begin(storage.local(), generation, whole, tickets),
+            Some(remote) => objects::begin(remote, generation, whole, tickets),
+        }
+    }
+
+    /// Opens the files of a generation that has begun.
+    /// `keep`: how long tickets are kept, µs.
+    pub(crate) fn open(storage: impl Into<Storage>, generation: u64, keep: i64) -> Result<Self, FileError> {
+        let storage = storage.into();
+        let Some(remote) = storage.remote() else {
+            return DiskWriter::open(storage.local(), generation, keep).map(ManifestWriter::Disk);
+        };
+        let manifest = ObjectManifest::open(remote.clone(), generation)?;
+        Ok(ManifestWriter::Store(manifest, ObjectBindings::open(remote.clone(), generation, keep)?))
+    }
+
+    /// Adds a publication, durable: its files count from now on.
+    pub(crate) fn publish(&mut self, publication: &Publication) -> Result<(), FileError> {
+        match self {
+            ManifestWriter::Disk(disk) => disk.publish(publication),
+            ManifestWriter::Store(manifest, bindings) => {
+                // When an epoch ended is known to whoever sees its rows.
+                bindings.sync()?;
+                manifest.publish(publication)
+            }
+        }
+    }
+
+    /// Adds committed tickets. Not durable: the progress log has them too, until it is trimmed.
+    pub(crate) fn bind(&mut self, tickets: &[Ticket]) -> Result<(), FileError> {
+        match self {
+            ManifestWriter::Disk(disk) => disk.bindings.add(tickets),
+            ManifestWriter::Store(_, bindings) => bindings.add(tickets),
+        }
+    }
+
+    /// Makes the tickets durable.
+    pub(crate) fn sync(&mut self) -> Result<(), FileError> {
+        match self {
+            ManifestWriter::Disk(disk) => disk.bindings.sync(),
+            ManifestWriter::Store(_, bindings) => bindings.sync(),
+        }
+    }
+}
+
+/// On a disk.
+#[derive(Debug)]
+pub(crate) struct DiskWriter {
     data: PathBuf,
     generation: u64,
     manifest: Appender,
@@ -65,14 +129,8 @@ pub(crate) struct ManifestWriter {
     bindings: BindingsWriter,
 }
 
-impl ManifestWriter {
-    /// Begins a generation: its bindings with these tickets, and then its manifest, which counts from then on.
-    pub(crate) fn begin(
-        data: &Path,
-        generation: u64,
-        whole: &Publication,
-        tickets: &[Ticket],
-    ) -> Result<(), FileError> {
+impl DiskWriter {
+    fn begin(data: &Path, generation: u64, whole: &Publication, tickets: &[Ticket]) -> Result<(), FileError> {
         let dir = data.join(BINDINGS);
         create_dir(&dir)?;
         let path = generation_file(&dir, generation);
@@ -96,9 +154,7 @@ impl ManifestWriter {
         Ok(())
     }
 
-    /// Opens the files of a generation that has begun.
-    /// `keep`: how long tickets are kept, µs.
-    pub(crate) fn open(data: &Path, generation: u64, keep: i64) -> Result<Self, FileError> {
+    fn open(data: &Path, generation: u64, keep: i64) -> Result<Self, FileError> {
         let path = generation_file(&data.join(MANIFEST), generation);
         let mut lines = 0;
         let good = lines::scan(&path, |_| lines += 1)?.good;
@@ -107,8 +163,7 @@ impl ManifestWriter {
         Ok(Self { data: data.to_path_buf(), generation, manifest, lines, bindings })
     }
 
-    /// Adds a publication, durable: its files count from now on.
-    pub(crate) fn publish(&mut self, publication: &Publication) -> Result<(), FileError> {
+    fn publish(&mut self, publication: &Publication) -> Result<(), FileError> {
         self.manifest.append(&publication.line())?;
         self.manifest.sync()?;
         self.lines += 1;
@@ -131,15 +186,5 @@ impl ManifestWriter {
         self.manifest = Appender::replace(&path, whole.line().as_bytes(), "manifest.rewrite")?;
         self.lines = 1;
         Ok(())
-    }
-
-    /// Adds committed tickets. Not synced: the progress log has them too, until it is trimmed.
-    pub(crate) fn bind(&mut self, tickets: &[Ticket]) -> Result<(), FileError> {
-        self.bindings.add(tickets)
-    }
-
-    /// Makes the tickets durable.
-    pub(crate) fn sync(&mut self) -> Result<(), FileError> {
-        self.bindings.sync()
     }
 }

@@ -14,6 +14,9 @@
 //!   compacted/        what `drivetrain compact` has replaced since, and its new files until they are published
 //! ```
 //!
+//! With a store ([`crate::store`]) `bindings/`, `checkpoints/`, `history/` and `manifest/` are there, and what is here of
+//! `staging/` and `checkpoints/` is work in progress that a start deletes.
+//!
 //! `n` is the generation, one more at each start: an instance that was overtaken (only with Kafka, where it can commit
 //! nothing more) writes to paths that nobody reads.
 
@@ -23,6 +26,7 @@ use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir, write
 use crate::housekeeping::log::{COMPACTED, LOG as CHANGES};
 use crate::housekeeping::place::Lock;
 use crate::manifest::is_segment;
+use crate::store::{Remote, Storage};
 use drivetrain_schemas::table::{DEAD_LETTER, TableId, Topic};
 use drivetrain_schemas::time::format_rfc3339;
 use serde::{Deserialize, Serialize};
@@ -38,6 +42,8 @@ pub const BINDINGS: &str = "bindings";
 pub const HISTORY: &str = "history";
 pub const LIVE: &str = "live";
 pub const STAGING: &str = "staging";
+/// With a store: the signals' types, one object a generation.
+pub const CATALOGUE: &str = "catalogue";
 
 #[derive(Debug, Error)]
 pub enum DataError {
@@ -99,6 +105,7 @@ struct Marker {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    storage: Storage,
     _lock: File,
 }
 
@@ -136,7 +143,18 @@ impl DataDir {
         let text = serde_json::to_string(&holder).unwrap_or_default();
         file.set_len(0).and_then(|()| file.rewind()).at("cannot write", &path)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).at("cannot write", &path)?;
-        Ok(Self { path: data.to_path_buf(), _lock: file })
+        Ok(Self { path: data.to_path_buf(), storage: Storage::from(data), _lock: file })
+    }
+
+    /// What outlives the job is in this store; the directory holds what is being worked on.
+    #[must_use]
+    pub fn with_store(mut self, remote: Option<Remote>) -> Self {
+        self.storage = Storage::new(&self.path, remote);
+        self
+    }
+
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     pub fn path(&self) -> &Path {
@@ -187,8 +205,22 @@ impl DataDir {
             let _ = std::fs::remove_dir(self.path.join(dir));
         }
         sync_dir(&self.path)?;
+        self.fresh_store(&mut deleted)?;
         deleted.sort();
         Ok(deleted)
+    }
+
+    /// The same in the store, in the same order.
+    fn fresh_store(&self, deleted: &mut Vec<String>) -> Result<(), FileError> {
+        let Some(remote) = self.storage.remote() else { return Ok(()) };
+        for dir in [MANIFEST, BINDINGS, CHECKPOINTS, HISTORY, STAGING, CATALOGUE] {
+            let objects: Vec<String> = remote.list(dir)?.into_iter().filter(|path| is_object(path)).collect();
+            if !objects.is_empty() {
+                deleted.push(format!("{}/{dir}", remote.url()));
+            }
+            remote.delete(objects)?;
+        }
+        Ok(())
     }
 
     fn delete_generations(&self, parent: &str, deleted: &mut Vec<String>) -> Result<(), FileError> {
@@ -216,6 +248,17 @@ impl DataDir {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a path in a store is one of ours.
+fn is_object(path: &str) -> bool {
+    let mut names = path.split('/');
+    let (dir, name) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    match dir {
+        BINDINGS => is_segment(name),
+        HISTORY => name.strip_suffix("_log").and_then(TableId::by_name).is_some(),
+        _ => name.trim_end_matches(".json").strip_prefix('g').is_some_and(|g| g.parse::<u64>().is_ok()),
     }
 }
 

@@ -15,7 +15,8 @@
 //!    configuration has changed. With Kafka the outlet has connected before, so that nobody else can commit behind what
 //!    is read ([`crate::kafka`]). **claim** the next generation.
 //! 1. **publish** what committed records name and what is not published yet, from its generation's staging.
-//! 2. **discard** what else lies in the staging of earlier generations: replay makes it again.
+//! 2. **discard** what else lies in the staging of earlier generations: replay makes it again. With a store, also what
+//!    earlier runs have left of their work in the data directory.
 //! 3. **live**: local topics are cut behind the last commit.
 //! 4. **sweep** checkpoint files that the named checkpoint does not need.
 //! 5. **begin** this generation's bindings (with all tickets that the log still has) and manifest (with all files).
@@ -38,10 +39,10 @@ use crate::message::{Binding, Ticket};
 use crate::outlet::{Outlet, OutletError};
 use crate::progress::data::DataDir;
 use crate::progress::{Claim, FORMAT, FileEntry, overtaken};
+use crate::store::{Storage, clear_local};
 use drivetrain_schemas::control::ControlChange;
 use drivetrain_schemas::reading::{Origin, Reject};
 use past::Past;
-use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -133,6 +134,11 @@ pub enum RecoveryError {
          directory, or --fresh to start over"
     )]
     NoProgress { data: String },
+    #[error(
+        "job {job:?} has written history files and checkpoints, and in {data} is no manifest of them: they are elsewhere. \
+         Name their place (`storage.url`, or --data), or copy all of it here; or start over with --fresh"
+    )]
+    NoHistory { job: String, data: String },
 }
 
 /// What else a user can do who wants to change a section.
@@ -152,6 +158,7 @@ impl RecoveryError {
         match self {
             RecoveryError::Outlet(e) => e.is_retryable(),
             RecoveryError::Checkpoint(e) => e.is_retryable(),
+            RecoveryError::File(e) | RecoveryError::History(HistoryError::File(e)) => e.is_retryable(),
             _ => false,
         }
     }
@@ -161,7 +168,12 @@ impl RecoveryError {
         use RecoveryError as E;
         matches!(
             self,
-            E::Format { .. } | E::OtherJob { .. } | E::Changed { .. } | E::Section { .. } | E::NoProgress { .. }
+            E::Format { .. }
+                | E::OtherJob { .. }
+                | E::Changed { .. }
+                | E::Section { .. }
+                | E::NoProgress { .. }
+                | E::NoHistory { .. }
         )
     }
 }
@@ -175,7 +187,7 @@ pub fn start(data: &DataDir, outlet: &mut dyn Outlet, identity: &Identity) -> Re
     let (past, manifest) = read(data, outlet, identity)?;
     let generation = past.generation;
     claim(outlet, identity, generation)?;
-    match finish(data.path(), outlet, past, &manifest) {
+    match finish(data.storage(), outlet, past, &manifest) {
         // A successor clears away what it does not need, so that files are gone: that is not the cause.
         Err(error) if overtaken(outlet, generation) => {
             tracing::debug!(%error, "while another instance took over");
@@ -186,10 +198,13 @@ pub fn start(data: &DataDir, outlet: &mut dyn Outlet, identity: &Identity) -> Re
 }
 
 /// Steps 1 to 5, and loading.
-fn finish(data: &Path, outlet: &mut dyn Outlet, past: Past, manifest: &Manifest) -> Result<Start, RecoveryError> {
+fn finish(data: &Storage, outlet: &mut dyn Outlet, past: Past, manifest: &Manifest) -> Result<Start, RecoveryError> {
     let generation = past.generation;
     let files = publish_named(data, &past, manifest)?;
     discard_staging(data, generation)?;
+    if data.remote().is_some() {
+        clear_local(data.local(), generation)?;
+    }
     failpoint::hit("recovery.staging")?;
     outlet.resume(past.committed())?;
     failpoint::hit("recovery.live")?;
@@ -210,9 +225,13 @@ fn read(data: &DataDir, outlet: &dyn Outlet, identity: &Identity) -> Result<(Pas
         past => past?,
     };
     past.check(identity)?;
-    let manifest = published(data.path())?;
-    if past.last.is_none() && !manifest.files.is_empty() {
-        return Err(RecoveryError::NoProgress { data: data.path().display().to_string() });
+    let manifest = published(data.storage())?;
+    let place = || data.storage().place("").display().to_string();
+    if (past.last.is_none() && !manifest.files.is_empty()) || manifest.generation >= past.generation {
+        return Err(RecoveryError::NoProgress { data: place() });
+    }
+    if manifest.generation == 0 && past.needs_history() {
+        return Err(RecoveryError::NoHistory { job: identity.job.clone(), data: place() });
     }
     Ok((past, manifest))
 }
@@ -226,7 +245,7 @@ fn claim(outlet: &mut dyn Outlet, identity: &Identity, generation: u64) -> Resul
 }
 
 /// Step 1: files of commits that the manifest does not have yet. Returns all published files.
-fn publish_named(data: &Path, past: &Past, manifest: &Manifest) -> Result<Vec<FileEntry>, RecoveryError> {
+fn publish_named(data: &Storage, past: &Past, manifest: &Manifest) -> Result<Vec<FileEntry>, RecoveryError> {
     let mut files = manifest.files.clone();
     for (generation, named) in past.published_after(manifest.commit) {
         publish(data, generation, named)?;
@@ -237,7 +256,7 @@ fn publish_named(data: &Path, past: &Past, manifest: &Manifest) -> Result<Vec<Fi
 }
 
 /// Step 5.
-fn begin(data: &Path, past: &Past, files: &[FileEntry]) -> Result<(), RecoveryError> {
+fn begin(data: &Storage, past: &Past, files: &[FileEntry]) -> Result<(), RecoveryError> {
     let last = past.last.as_ref();
     let whole = Publication {
         format: FORMAT,
@@ -252,7 +271,7 @@ fn begin(data: &Path, past: &Past, files: &[FileEntry]) -> Result<(), RecoveryEr
 }
 
 /// What there is to go on with.
-fn resumed(data: &Path, past: Past, files: &[FileEntry]) -> Result<Start, RecoveryError> {
+fn resumed(data: &Storage, past: Past, files: &[FileEntry]) -> Result<Start, RecoveryError> {
     let (committed, after) = (past.committed(), past.after());
     let Past { generation, last, checkpoint, mut tickets, job, .. } = past;
     let record = last.unwrap_or_default();

@@ -109,6 +109,11 @@ impl Past {
         self.checkpoint.as_ref().map_or(-1, |c| c.epoch)
     }
 
+    /// Whether the log says that there is something in the manifest's place.
+    pub(super) fn needs_history(&self) -> bool {
+        self.checkpoint.is_some() || self.published.iter().any(|(_, _, files)| !files.is_empty())
+    }
+
     /// Files named by commits after this one, with the generation that wrote them.
     pub(super) fn published_after(&self, commit: u64) -> impl Iterator<Item = (u64, &[FileEntry])> {
         self.published

@@ -55,8 +55,7 @@ fn a_clean_stop_leaves_nothing_to_repeat() {
 }
 
 /// Kills a run at a step, lets a second one finish, and compares. False when the step is not reached so often.
-fn survives(kafka: bool, eager: bool, ending: Ending, step: &str, nth: u64, expected: &Seen) -> bool {
-    let world = World::new(kafka, eager, ending);
+fn survives(world: &World, step: &str, nth: u64, expected: &Seen) -> bool {
     let run = Run::killed_at(step, nth);
     let killed = world.run(&run);
     let reached = run.plan.as_ref().unwrap().reached() >= nth;
@@ -64,24 +63,28 @@ fn survives(kafka: bool, eager: bool, ending: Ending, step: &str, nth: u64, expe
     if reached {
         world.run(&Run { workers: 1 + nth as usize % 3, ..Run::default() }).unwrap();
     }
-    assert_eq!(world.seen(), *expected, "{step}:{nth}, kafka {kafka}, eager {eager}");
+    assert_eq!(world.seen(), *expected, "{step}:{nth}");
     assert_eq!(world.left_over(), Vec::<PathBuf>::new(), "{step}:{nth}");
     reached
 }
 
 fn killed_everywhere(kafka: bool, eager: bool, ending: Ending) {
+    killed_everywhere_in(kafka, ending, &[1, 2, 5, 9], || World::new(kafka, eager, ending));
+}
+
+fn killed_everywhere_in(kafka: bool, ending: Ending, nths: &[u64], world: impl Fn() -> World) {
     let both = undisturbed(ending);
     let expected = if kafka { both.1 } else { both.0 };
     let mut reached = 0;
     for step in STEPS {
-        for nth in [1, 2, 5, 9] {
-            if !survives(kafka, eager, ending, step, nth, &expected) {
+        for &nth in nths {
+            if !survives(&world(), step, nth, &expected) {
                 break;
             }
             reached += 1;
         }
     }
-    assert!(reached > 40, "{reached} kills");
+    assert!(reached > 10 * nths.len(), "{reached} kills");
 }
 
 #[test]
@@ -104,6 +107,17 @@ fn killed_at_each_step_of_a_replay() {
     killed_everywhere(false, true, Ending::End);
 }
 
+/// Each start has an empty data directory.
+#[test]
+fn killed_at_each_step_on_a_store_with_a_broker() {
+    killed_everywhere_in(true, Ending::Stop, &[1, 4], || World::on_store(true, true, Ending::Stop));
+}
+
+#[test]
+fn killed_at_each_step_of_a_replay_on_a_store() {
+    killed_everywhere_in(false, Ending::End, &[2], || World::on_store(false, true, Ending::End));
+}
+
 #[test]
 fn killed_within_recovery_itself() {
     let expected = undisturbed(Ending::Stop);
@@ -111,9 +125,10 @@ fn killed_within_recovery_itself() {
         let within = |s: &&str| s.starts_with("recovery.") || s.starts_with("claim.");
         let steps = || STEPS.into_iter().filter(within).filter(|s| !(kafka && *s == "recovery.cut"));
         let expected = if kafka { &expected.1 } else { &expected.0 };
-        for (first, nth) in [("commit.after", 7), ("publish.between", 9), ("manifest.between", 3), ("trim.between", 1)]
-        {
-            let world = World::new(kafka, true, Ending::Stop);
+        let firsts = [("commit.after", 7), ("publish.between", 9), ("manifest.between", 3), ("trim.between", 1)];
+        for ((first, nth), store) in firsts.into_iter().flat_map(|first| [(first, false), (first, true)]) {
+            let new = if store { World::on_store } else { World::new };
+            let world = new(kafka, true, Ending::Stop);
             assert!(
                 world.run(&Run::killed_at(first, nth)).is_err(),
                 "{first} {kafka} {:?}",
@@ -146,12 +161,14 @@ proptest! {
     #[test]
     fn killed_again_and_again(
         kafka in any::<bool>(),
+        store in any::<bool>(),
         eager in any::<bool>(),
         kills in proptest::collection::vec((0..STEPS.len(), 1u64..6, 1usize..5), 1..5),
     ) {
         let expected = undisturbed(Ending::Stop);
         let expected = if kafka { expected.1 } else { expected.0 };
-        let world = World::new(kafka, eager, Ending::Stop);
+        let new = if store { World::on_store } else { World::new };
+        let world = new(kafka, eager, Ending::Stop);
         for (step, nth, workers) in kills {
             let run = Run { workers, ..Run::killed_at(STEPS[step], nth) };
             if world.run(&run).is_ok() {

@@ -3,6 +3,7 @@
 
 use crate::checkpoint::{CheckpointEntry, Part, Value, load};
 use crate::message::{Binding, Message, Output, Ticket};
+use crate::store::Storage;
 use drivetrain_schemas::catalogue::{Catalogue, SignalConfig};
 use drivetrain_schemas::control::{ControlChange, ControlKind, Document, Fleet};
 use drivetrain_schemas::reading::{Head, IntakeCounts, Meta, NULL, Origin, ReadingBatch, Reject};
@@ -10,7 +11,6 @@ use drivetrain_schemas::records::Records;
 use drivetrain_schemas::row::{Cell, Row};
 use drivetrain_schemas::table::{Table, TableId, Topic};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 pub(super) const WALL: i64 = 1_780_000_000_000_000;
@@ -69,7 +69,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn load(data: &Path, entry: &CheckpointEntry) -> Self {
+    pub(super) fn load(data: &Storage, entry: &CheckpointEntry) -> Self {
         let mut model = Self::default();
         let number = |bytes: &[u8]| std::str::from_utf8(bytes).unwrap().parse::<i64>().unwrap();
         load(data, entry, "model", &mut |key, value| {
