@@ -144,7 +144,9 @@ type Ends = Vec<(Arc<Origin>, i64)>;
 struct Commits {
     /// Of epochs that are not committed yet.
     pending: VecDeque<(i64, Ends)>,
+    /// How far each partition is committed; `changed` since this was sent.
     ready: BTreeMap<Arc<Origin>, i64>,
+    changed: bool,
     at: Option<Instant>,
 }
 
@@ -423,10 +425,13 @@ impl Reader {
             Some(self.job.committed.load(Ordering::Acquire)).filter(|epoch| *epoch < i64::MAX).unwrap_or(-1);
         while let Some((_, ends)) = self.commits.pending.pop_front_if(|(epoch, _)| *epoch <= committed) {
             self.commits.ready.extend(ends);
+            self.commits.changed = true;
         }
         if self.commits.at.is_none_or(|at| now.duration_since(at) >= COMMIT_EVERY) {
-            client.commit(&self.commits.ready);
-            self.commits.ready.clear();
+            // One that failed is made again, also where nothing more comes.
+            if std::mem::take(&mut self.commits.changed) | client.commit_failed() {
+                client.commit(&self.commits.ready);
+            }
             self.commits.at = Some(now);
         }
         self.watch_topics()

@@ -14,15 +14,20 @@ use rdkafka::bindings as rd;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// librdkafka's log goes to ours.
-pub(crate) struct Context;
+#[derive(Default)]
+pub(crate) struct Context {
+    /// Offsets were not committed: a broker that has just come back, say, has no coordinator of the group yet.
+    commit_failed: AtomicBool,
+}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -39,7 +44,14 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for Context {
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "offsets for lag monitors were not committed");
+            self.commit_failed.store(true, Ordering::Relaxed);
+        }
+    }
+}
 
 /// The consumer, shared by everything that points into it: it is closed when the last message is gone.
 pub(crate) struct Consumer {
@@ -119,7 +131,7 @@ impl Client {
         wake: Thread,
     ) -> Result<(Self, Vec<Opened>), SourceError> {
         let base: BaseConsumer<Context> = configure(&settings)
-            .create_with_context(Context)
+            .create_with_context(Context::default())
             .map_err(|e| SourceError::Client(format!("the client can't be made: {e}; check kafka.properties")))?;
         let consumer = Arc::new(Consumer { base });
         let names: Vec<String> = wanted.iter().map(|w| w.topic.clone()).collect();
@@ -191,7 +203,12 @@ impl Client {
         }
     }
 
-    /// Commits offsets for lag monitors, without waiting.
+    /// Whether offsets were not committed since this was asked last.
+    pub(crate) fn commit_failed(&self) -> bool {
+        self.consumer.base.context().commit_failed.swap(false, Ordering::Relaxed)
+    }
+
+    /// Commits offsets for lag monitors, without waiting; [`Self::commit_failed`] tells later.
     pub(crate) fn commit(&self, ends: &BTreeMap<Arc<Origin>, i64>) {
         if !self.settings.commit_offsets || ends.is_empty() {
             return;
@@ -203,6 +220,7 @@ impl Client {
         }
         if let Err(error) = self.consumer.base.commit(&list, CommitMode::Async) {
             tracing::debug!(%error, "offsets for lag monitors were not committed");
+            self.consumer.base.context().commit_failed.store(true, Ordering::Relaxed);
         }
     }
 

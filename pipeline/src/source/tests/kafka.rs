@@ -1,9 +1,11 @@
 use super::*;
 use drivetrain_schemas::control::ControlKind;
-use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use std::collections::BTreeMap;
 
 struct Cluster {
@@ -87,6 +89,29 @@ fn all_records_of_all_partitions_with_key_header_and_time() {
     assert_eq!(times, (0..4000).collect::<Vec<_>>());
     assert_eq!(outcome.tickets[0].bindings.iter().map(|b| b.end).collect::<Vec<_>>(), [0; 4]);
     assert!(outcome.stopped && !outcome.tickets.last().unwrap().end, "a stop is not the end of the input");
+}
+
+#[test]
+fn offsets_that_were_not_committed_are_committed_again() {
+    let cluster = Cluster::new(&[("t", 1)]);
+    (0..100).for_each(|t| cluster.send("t", 0, t));
+    cluster.flush();
+    // The first try is refused, and nothing more comes that could be the occasion of another.
+    let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED];
+    cluster.mock.request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
+    let job = cluster.job("'t'");
+    let settings = job.input.kafka.clone().unwrap();
+    let monitor =
+        ClientConfig::new().set("bootstrap.servers", settings.brokers).set("group.id", settings.group).clone();
+    let monitor: BaseConsumer = monitor.create().unwrap();
+    let committed = || {
+        let mut list = TopicPartitionList::new();
+        list.add_partition("t", 0);
+        let list = monitor.committed_offsets(list, Duration::from_secs(5)).ok()?;
+        list.find_partition("t", 0)?.offset().to_raw()
+    };
+    let (_, result) = launch(job).finish(|tickets| bound(tickets) >= 100 && committed() == Some(100));
+    assert_eq!(result.unwrap().records, 100);
 }
 
 #[test]
