@@ -101,15 +101,7 @@ impl World {
     fn kill_at(&mut self, config: &Path, step: &str, nth: u32) {
         let point = format!("{step}:{nth}");
         let mut job = self.start(config, &[("DRIVETRAIN_FAILPOINT", &point)]);
-        let until = Instant::now() + Duration::from_secs(30);
-        let status = loop {
-            match job.ended() {
-                Some(status) => break status,
-                None => std::thread::park_timeout(Duration::from_millis(10)),
-            }
-            assert!(Instant::now() < until, "it never came to {point}: {}", self.said());
-        };
-        assert_eq!(status.code(), None, "it ended before {point}: {}", self.said());
+        job.is_killed_at(&point, Duration::from_secs(30), &self.path("log"));
         self.note();
     }
 
@@ -167,10 +159,19 @@ fn kills_leave_no_trace() {
 
     let began = Instant::now();
     for round in 0..kills() {
+        // It comes so late that the progress topic has been trimmed where it stands.
+        let late = round == kills() / 4;
+        if late {
+            run(Command::new("kill").args(["-STOP", &follower.id().to_string()]), 0);
+        }
         if round == kills() / 2 {
             world.restart_the_broker(&chaos, Duration::from_secs(4));
         }
         world.kill_at_random(&chaos);
+        if late {
+            world.kill_at(&chaos, "trim.after", 4);
+            run(Command::new("kill").args(["-CONT", &follower.id().to_string()]), 0);
+        }
     }
     for (step, nth) in STEPS_ON_KAFKA {
         world.kill_at(&chaos, step, nth);
@@ -205,6 +206,6 @@ fn kills_leave_no_trace() {
     println!("an outside reader: {followed}");
     assert_eq!(followed["impossible"], serde_json::json!([]));
     assert_eq!(followed["left"], 0);
-    assert!(followed["cuts"].as_u64().unwrap() > 100 && followed["trips"].as_u64().unwrap() > 50, "{followed}");
+    assert!(followed["cuts"].as_u64().unwrap() > 50 && followed["trips"].as_u64().unwrap() > 50, "{followed}");
     assert!(followed["nested"].as_u64().unwrap() > 0, "{followed}");
 }

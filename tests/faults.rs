@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
-use support::job::{Job, is_stopped};
+use support::job::{Job, Simulation, is_stopped};
 use support::kafka::Kafka;
-use support::topics::{consumer, end_offsets, read_all, recreate, truncate, wait_for_topic, wait_until_read};
+use support::topics::{consumer, end_offsets, read_all, recreate, truncate, wait_until_read};
 use support::world::{drain, fleet, hurried, state};
 use support::{TOPICS, assert_same, drivetrain, one, run};
 
@@ -21,15 +21,10 @@ const SOON: Duration = Duration::from_secs(120);
 
 /// A broker, a scratch directory, and readings that arrive in the topic `telemetry` all the while.
 struct World {
+    /// Stopped first.
+    producer: Option<Simulation>,
     kafka: Kafka,
     scratch: tempfile::TempDir,
-    producer: Option<Child>,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.stop_producing();
-    }
 }
 
 impl World {
@@ -50,16 +45,7 @@ impl World {
     fn produce(&mut self) {
         let mut simulate = drivetrain();
         simulate.args(["simulate", "--vehicles", "60", "--seed", "11", "--for", "2h", "--rate", "1000"]);
-        simulate.args(["--brokers", self.brokers(), "--topic", "telemetry"]);
-        self.producer = Some(simulate.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        wait_for_topic(self.brokers(), "telemetry");
-    }
-
-    fn stop_producing(&mut self) {
-        if let Some(mut producer) = self.producer.take() {
-            drop(producer.kill());
-            drop(producer.wait());
-        }
+        self.producer = Some(Simulation::start(simulate, self.brokers()));
     }
 
     fn start(&self, config: &Path, log: &str, variables: &[(&str, &str)]) -> Job {
@@ -92,7 +78,7 @@ impl World {
 
     /// The job that was disturbed, and one that was not, have read everything and say the same.
     fn ends_equal(&mut self, config: &Path, job: &str) {
-        self.stop_producing();
+        self.producer = None;
         let brokers = self.brokers();
         let produced = end_offsets(&consumer(brokers, "counter"), "telemetry").iter().sum::<i64>();
         let calm = hurried(self.scratch.path(), "calm", &[]);

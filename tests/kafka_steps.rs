@@ -23,10 +23,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
-use support::job::complaint;
+use support::job::{Simulation, complaint};
 use support::kafka::Kafka;
 use support::steps::STEPS_ON_KAFKA;
-use support::topics::{TIMEOUT, consumer, end_offsets, latest, recreate, truncate, wait_for_topic, wait_until_read};
+use support::topics::{TIMEOUT, consumer, end_offsets, latest, recreate, truncate, wait_until_read};
 use support::world::{hurried, state};
 use support::{TOPICS, assert_same, drivetrain, every_row, one, run};
 
@@ -56,15 +56,10 @@ const UNDISTURBED: Shape = Shape { job: "undisturbed", processes: 1, workers: 1 
 
 /// A broker, a scratch directory, readings that arrive all the while, and fleets on a control topic.
 struct World {
+    /// Stopped first.
+    producer: Option<Simulation>,
     kafka: Kafka,
     scratch: tempfile::TempDir,
-    producer: Option<Child>,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.stop_producing();
-    }
 }
 
 fn simulate(time: &str) -> Command {
@@ -101,9 +96,8 @@ impl World {
         let documents: Vec<&str> = fleets.lines().chain(["{\"fleet_id\":7}"]).collect();
         self.documents(&documents);
         let mut simulate = simulate("48h");
-        simulate.args(["--rate", RATE, "--brokers", self.brokers(), "--topic", "telemetry"]);
-        self.producer = Some(simulate.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        wait_for_topic(self.brokers(), "telemetry");
+        simulate.args(["--rate", RATE]);
+        self.producer = Some(Simulation::start(simulate, self.brokers()));
     }
 
     fn documents(&self, documents: &[&str]) {
@@ -113,13 +107,6 @@ impl World {
             producer.send(BaseRecord::to("fleets").key(&key).payload(*document)).unwrap();
         }
         producer.flush(TIMEOUT).unwrap();
-    }
-
-    fn stop_producing(&mut self) {
-        if let Some(mut producer) = self.producer.take() {
-            drop(producer.kill());
-            drop(producer.wait());
-        }
     }
 
     fn data(&self, shape: Shape) -> PathBuf {
@@ -317,7 +304,7 @@ fn a_kill_at_each_step_of_a_run_leaves_no_trace() {
             fell.iter().for_each(|(step, count)| println!("{count:6}  {step}"));
         }
     });
-    world.stop_producing();
+    world.producer = None;
     let world = &world;
     let all = || KILLED.into_iter().chain([UNDISTURBED]);
     std::thread::scope(|scope| all().for_each(|shape| drop(scope.spawn(move || world.drain(shape)))));

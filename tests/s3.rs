@@ -6,12 +6,12 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use support::job::{Job, complaint};
+use std::process::Command;
+use std::time::Duration;
+use support::job::{Job, Simulation, complaint};
 use support::kafka::Kafka;
 use support::s3::{BUCKET, S3, SECRET};
-use support::topics::{consumer, end_offsets, wait_for_topic, wait_until_read};
+use support::topics::{consumer, end_offsets, wait_until_read};
 use support::world::{drain, drain_to, hurried, readings, small_epochs, state};
 use support::{
     assert_same, drivetrain, every_step, final_state, live_state, one, replay, rows_of, run, sql, table_state,
@@ -123,16 +123,11 @@ fn read_by_pyarrow(s3: &S3, url: &Path) {
 
 /// A broker, a store, and a scratch directory.
 struct World {
+    /// Stopped first.
+    producer: Option<Simulation>,
     kafka: Kafka,
     s3: S3,
     scratch: tempfile::TempDir,
-    producer: Option<Child>,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.stop_producing();
-    }
 }
 
 impl World {
@@ -149,20 +144,11 @@ impl World {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// Readings arrive until [`Self::stop_producing`].
+    /// Readings arrive until [`Self::producer`] is gone.
     fn produce(&mut self) {
         let mut simulate = drivetrain();
         simulate.args(["simulate", "--vehicles", "40", "--seed", "11", "--for", "2h", "--rate", "600"]);
-        simulate.args(["--brokers", &self.kafka.brokers, "--topic", "telemetry"]);
-        self.producer = Some(simulate.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        wait_for_topic(&self.kafka.brokers, "telemetry");
-    }
-
-    fn stop_producing(&mut self) {
-        if let Some(mut producer) = self.producer.take() {
-            drop(producer.kill());
-            drop(producer.wait());
-        }
+        self.producer = Some(Simulation::start(simulate, &self.kafka.brokers));
     }
 
     /// A job in a hurry whose storage is `s3://…/NAME`, given up soon.
@@ -178,20 +164,12 @@ impl World {
     /// Started, and killed when it comes to a step.
     fn kill_at(&self, config: &Path, point: &str) {
         let mut job = self.start(config, &[("DRIVETRAIN_FAILPOINT", point)]);
-        let until = Instant::now() + SOON;
-        let status = loop {
-            match job.ended() {
-                Some(status) => break status,
-                None => std::thread::park_timeout(Duration::from_millis(10)),
-            }
-            assert!(Instant::now() < until, "it never came to {point}: {}", self.said());
-        };
-        assert_eq!(status.code(), None, "it ended before {point}: {}", self.said());
+        job.is_killed_at(point, SOON, &self.path("log"));
     }
 
     /// All that was produced has been read, and says what a job on a disk says that nobody disturbed.
     fn ends_equal(&mut self, config: &Path, name: &str) {
-        self.stop_producing();
+        self.producer = None;
         let brokers = &self.kafka.brokers;
         let produced = end_offsets(&consumer(brokers, "counter"), "telemetry").iter().sum::<i64>();
         let calm = hurried(self.scratch.path(), "calm", &[]);

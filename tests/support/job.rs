@@ -1,5 +1,6 @@
 //! `drivetrain run` as a process of the tests.
 
+use super::topics::wait_for_topic;
 use super::{drivetrain, run};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -70,20 +71,54 @@ impl Job {
     /// It ends in time, with code 1 and one message on stderr, which has these parts.
     #[track_caller]
     pub fn complains(&mut self, within: Duration, log: &Path, parts: &[&str]) {
+        let status = self.end(within, || format!("it goes on: {}", std::fs::read_to_string(log).unwrap()));
+        complaint(status.code(), &std::fs::read_to_string(log).unwrap(), parts);
+    }
+
+    /// It comes to its failpoint `point` in time, and is killed there.
+    #[track_caller]
+    pub fn is_killed_at(&mut self, point: &str, within: Duration, log: &Path) {
+        let said = || std::fs::read_to_string(log).unwrap_or_default();
+        let status = self.end(within, || format!("it never came to {point}: {}", said()));
+        assert_eq!(status.code(), None, "it ended before {point}: {}", said());
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    fn end(&mut self, within: Duration, otherwise: impl Fn() -> String) -> ExitStatus {
         let until = Instant::now() + within;
-        let status = loop {
+        loop {
             match self.ended() {
-                Some(status) => break status,
+                Some(status) => return status,
                 None => std::thread::park_timeout(Duration::from_millis(10)),
             }
-            assert!(Instant::now() < until, "it goes on: {}", std::fs::read_to_string(log).unwrap());
-        };
-        complaint(status.code(), &std::fs::read_to_string(log).unwrap(), parts);
+            assert!(Instant::now() < until, "{}", otherwise());
+        }
     }
 
     /// How it has ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.try_wait().unwrap()
+    }
+}
+
+/// Simulated readings that arrive in the topic `telemetry` until this is dropped.
+pub struct Simulation(Child);
+
+impl Simulation {
+    /// `simulate`: the command but for its destination. Returns when the topic is there.
+    pub fn start(mut simulate: Command, brokers: &str) -> Simulation {
+        simulate.args(["--brokers", brokers, "--topic", "telemetry"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let simulation = Simulation(simulate.spawn().unwrap());
+        wait_for_topic(brokers, "telemetry");
+        simulation
+    }
+}
+
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 

@@ -31,15 +31,7 @@ impl Kafka {
         if let Ok(brokers) = std::env::var("DRIVETRAIN_TEST_KAFKA") {
             return Some(Kafka { brokers, process: None, directory: None });
         }
-        match Kafka::launch() {
-            Ok(kafka) => Some(kafka),
-            Err(reason) => {
-                let required = std::env::var("DRIVETRAIN_REQUIRE_KAFKA").is_ok_and(|v| v == "1");
-                assert!(!required, "DRIVETRAIN_REQUIRE_KAFKA=1, but no Kafka can be started: {reason}");
-                eprintln!("\n!!! SKIPPED, AND SO NOT SHOWN TO WORK: no Kafka can be started: {reason}\n");
-                None
-            }
-        }
+        or_said("Kafka", Kafka::launch())
     }
 
     fn launch() -> Result<Kafka, String> {
@@ -77,14 +69,7 @@ impl Kafka {
             .spawn()
             .map_err(|e| format!("java: {e}"))?;
         self.process = Some(process);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(&self.brokers).is_err() {
-            if Instant::now() > deadline {
-                return Err("it did not listen within 60 s".into());
-            }
-            std::thread::park_timeout(Duration::from_millis(100));
-        }
-        Ok(())
+        until_it_listens(&self.brokers)
     }
 
     /// Kills the broker (SIGKILL), leaves it away for a while, and starts it on the same data and port. False: it is not
@@ -154,4 +139,28 @@ fn server_properties(port: u16, controller: u16, directory: &Path) -> String {
          group.initial.rebalance.delay.ms=0\n",
         directory.join("logs").display()
     )
+}
+
+/// A server, or None (said loudly) where none can be had. With `DRIVETRAIN_REQUIRE_KAFKA=1` that is a failure.
+pub fn or_said<T>(server: &str, launched: Result<T, String>) -> Option<T> {
+    let reason = match launched {
+        Ok(launched) => return Some(launched),
+        Err(reason) => reason,
+    };
+    let required = std::env::var("DRIVETRAIN_REQUIRE_KAFKA").is_ok_and(|v| v == "1");
+    assert!(!required, "DRIVETRAIN_REQUIRE_KAFKA=1, but no {server} can be started: {reason}");
+    eprintln!("\n!!! SKIPPED, AND SO NOT SHOWN TO WORK: no {server} can be started: {reason}\n");
+    None
+}
+
+/// Waits until a server accepts connections.
+pub fn until_it_listens(address: &str) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while TcpStream::connect(address).is_err() {
+        if Instant::now() > deadline {
+            return Err("it did not listen within 60 s".into());
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    Ok(())
 }

@@ -1,12 +1,10 @@
 //! A real S3 server for the tests: versitygw, which keeps objects as files, from the Go module proxy; on a port and in a
 //! directory of its own.
 
-use super::kafka::{cache, free_port};
+use super::kafka::{cache, free_port, or_said, until_it_listens};
 use super::set_variables;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 const VERSION: &str = "v1.8.0";
 const MODULE: &str = "github.com/versity/versitygw/cmd/versitygw";
@@ -32,18 +30,9 @@ impl S3 {
     /// A server with an empty bucket, whose address and credentials every program that this test starts finds in its
     /// environment; or None (said loudly) where none can be had. With `DRIVETRAIN_REQUIRE_KAFKA=1` that is a failure.
     pub fn start() -> Option<S3> {
-        match S3::launch() {
-            Ok(s3) => {
-                set_variables(s3.variables(SECRET));
-                Some(s3)
-            }
-            Err(reason) => {
-                let required = std::env::var("DRIVETRAIN_REQUIRE_KAFKA").is_ok_and(|v| v == "1");
-                assert!(!required, "DRIVETRAIN_REQUIRE_KAFKA=1, but no S3 server can be started: {reason}");
-                eprintln!("\n!!! SKIPPED, AND SO NOT SHOWN TO WORK: no S3 server can be started: {reason}\n");
-                None
-            }
-        }
+        let s3 = or_said("S3 server", S3::launch())?;
+        set_variables(s3.variables(SECRET));
+        Some(s3)
     }
 
     fn launch() -> Result<S3, String> {
@@ -70,15 +59,8 @@ impl S3 {
             .spawn()
             .map_err(|e| format!("sh: {e}"))?;
         self.process = Some(process);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(&address).is_err() {
-            if Instant::now() > deadline {
-                let log = std::fs::read_to_string(self.directory.path().join("s3.log")).unwrap_or_default();
-                return Err(format!("it did not listen within 60 s: {log}"));
-            }
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
-        Ok(())
+        let log = || std::fs::read_to_string(self.directory.path().join("s3.log")).unwrap_or_default();
+        until_it_listens(&address).map_err(|reason| format!("{reason}: {}", log()))
     }
 
     /// Kills the server; what it has stored stays.

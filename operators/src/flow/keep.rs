@@ -11,7 +11,7 @@
 
 use super::sequence::Mark;
 use super::{Rows, Time};
-use crate::pack::{pack, unpack};
+use crate::pack::{pack, sums, unpack};
 use differential_dataflow::{AsCollection, ExchangeData};
 use drivetrain_schemas::records::{Change, Records};
 use serde::Serialize;
@@ -84,6 +84,11 @@ impl Restored {
     }
 }
 
+/// Whether an epoch with these marks is one of a checkpoint.
+pub(super) fn is_flagged(marks: &[Mark]) -> bool {
+    marks.iter().any(|mark| matches!(mark, Mark::Epoch { checkpoint: true, .. }))
+}
+
 /// Keeps a collection: hands over its changes at each flagged epoch and begins with `restored`, at epoch 0, which is
 /// before all epochs of a restart. `epochs` are this worker's own marks.
 pub fn kept<'scope, D: ExchangeData + Serialize>(
@@ -109,8 +114,7 @@ pub fn kept<'scope, D: ExchangeData + Serialize>(
                         data.drain(..).for_each(|(row, time, diff)| changes.entry(time).or_default().push((row, diff)));
                     });
                     epochs.for_each(|capability, marks| {
-                        let checkpoint = |mark: &Mark| matches!(mark, Mark::Epoch { checkpoint: true, .. });
-                        if marks.iter().any(checkpoint) {
+                        if is_flagged(marks) {
                             flagged.push(*capability.time());
                         }
                     });
@@ -122,11 +126,7 @@ pub fn kept<'scope, D: ExchangeData + Serialize>(
                         flagged.remove(0);
                         let later = changes.split_off(&(epoch + 1));
                         let upto = std::mem::replace(&mut changes, later);
-                        let mut all: Vec<(D, isize)> = upto.into_values().flatten().collect();
-                        differential_dataflow::consolidation::consolidate(&mut all);
-                        let mut records = Records::sum();
-                        all.iter().for_each(|(row, diff)| records.add(*diff as i64, |out| pack(row, out)));
-                        keep(epoch, name, records);
+                        keep(epoch, name, sums(upto.into_values().flatten().collect(), pack));
                     }
                 }
             },

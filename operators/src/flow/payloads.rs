@@ -1,7 +1,7 @@
 //! Whole trips sent as one record ([`crate::payloads`]), as one keyed timely operator: an epoch runs when its payloads are
 //! complete, so that what it says does not depend on their order.
 
-use super::keep::{Keep, Restored};
+use super::keep::{Keep, Restored, is_flagged};
 use super::sequence::{Mark, Results, owner};
 use super::{Rows, Time};
 use crate::config::KernelConfig;
@@ -57,7 +57,7 @@ pub fn payloads<'scope>(
                 entry.payloads.append(data);
             });
             epochs.for_each(|capability, marks| {
-                let flagged = marks.iter().any(|mark| matches!(mark, Mark::Epoch { checkpoint: true, .. }));
+                let flagged = is_flagged(marks);
                 if flagged || held.problem.is_some() {
                     let entry = waiting.entry(*capability.time());
                     let entry = entry.or_insert_with(|| Waiting::new([0, 1].map(|port| capability.retain(port))));

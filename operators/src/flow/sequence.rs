@@ -40,7 +40,13 @@ pub struct Routed {
 /// The worker that owns a vehicle.
 #[inline]
 pub fn owner(vehicle: &str, workers: u64) -> u64 {
-    key::hash(vehicle) % workers
+    owner_of(key::hash(vehicle), workers)
+}
+
+/// The same, of the vehicle's hash.
+#[inline]
+pub fn owner_of(hash: u64, workers: u64) -> u64 {
+    hash % workers
 }
 
 /// What a worker must know of an epoch beside its readings.

@@ -12,7 +12,7 @@
 
 use super::rows::{Counted, DriverRow, DriverTrip, Standing, Totals};
 use super::{ResolvedPolicy, driver_score};
-use crate::pack::{pack, unpack, unpack_front};
+use crate::pack::{pack, sums, unpack, unpack_front};
 use drivetrain_schemas::key::hash128;
 use drivetrain_schemas::policy::Status;
 use drivetrain_schemas::records::{Change, Records};
@@ -128,7 +128,7 @@ pub struct Drivers {
     drivers: HashMap<Arc<str>, Box<[u8]>, FixedState>,
     names: Names,
     /// Packed rows that have changed since the last checkpoint; None: nobody asks.
-    changed: Option<Vec<(Vec<u8>, i64)>>,
+    changed: Option<Vec<(Vec<u8>, isize)>>,
 }
 
 impl Drivers {
@@ -197,7 +197,7 @@ impl Drivers {
             let then = entries(&before);
             let mut now = then.clone();
             for (trip, diff) in changes {
-                self.apply(&mut now, trip, *diff as i64);
+                self.apply(&mut now, trip, *diff);
             }
             let (then, says) = (judge(&self.names, &first.driver, &then), judge(&self.names, &first.driver, &now));
             said.change(then, says);
@@ -209,7 +209,7 @@ impl Drivers {
         said
     }
 
-    fn apply<'a>(&mut self, entries: &mut Vec<Entry<'a>>, trip: &'a DriverTrip, diff: i64) {
+    fn apply<'a>(&mut self, entries: &mut Vec<Entry<'a>>, trip: &'a DriverTrip, diff: isize) {
         let policy = self.policy(&trip.policy, None);
         let fleet = self.names.fleets.number(&trip.fleet);
         let entry = Entry {
@@ -219,11 +219,11 @@ impl Drivers {
             fleet,
             policy,
             totals: trip.totals.clone(),
-            count: diff,
+            count: diff as i64,
         };
         match entries.binary_search_by(|other| self.names.order(other, &entry)) {
             Ok(i) => {
-                entries[i].count += diff;
+                entries[i].count += diff as i64;
                 if entries[i].count == 0 {
                     entries.remove(i);
                 }
@@ -254,15 +254,8 @@ impl Drivers {
 
     /// Hands over what has changed since the last checkpoint.
     pub fn keep(&mut self) -> Records {
-        let mut sums: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
-        for (row, diff) in self.changed.iter_mut().flat_map(std::mem::take) {
-            *sums.entry(row).or_default() += diff;
-        }
-        let mut records = Records::sum();
-        for (row, diff) in sums.into_iter().filter(|(_, diff)| *diff != 0) {
-            records.add(diff, |out| out.extend_from_slice(&row));
-        }
-        records
+        let changed = self.changed.as_mut().map(std::mem::take).unwrap_or_default();
+        sums(changed, |row, out| out.extend_from_slice(row))
     }
 }
 

@@ -16,7 +16,7 @@
 use super::rows::Scored;
 use super::{ResolvedPolicy, score};
 use crate::facts::TripFact;
-use crate::pack::{pack, unpack, unpack_front};
+use crate::pack::{add_up, pack, sums, unpack, unpack_front};
 use drivetrain_schemas::policy::Status;
 use drivetrain_schemas::records::{Change, Records};
 use drivetrain_schemas::varint;
@@ -143,14 +143,9 @@ impl Trips {
 
     /// Hands over what has changed since the last checkpoint, as sums of [`TripFact`]s.
     pub fn keep(&mut self) -> Records {
-        let mut records = Records::sum();
-        if let Some(changed) = &mut self.changed {
-            add_up(changed);
-            changed.iter().for_each(|(fact, diff)| records.add(*diff as i64, |out| pack(&**fact, out)));
-            changed.clear();
-            self.settled = 0;
-        }
-        records
+        self.settled = 0;
+        let changed = self.changed.as_mut().map(std::mem::take).unwrap_or_default();
+        sums(changed, |fact, out| pack(&**fact, out))
     }
 
     fn hold(&mut self, fact: &Arc<TripFact>, diff: isize) {
@@ -300,18 +295,6 @@ fn each(held: &Held, f: &mut dyn FnMut(&Arc<TripFact>)) {
             f(&Arc::new(fact));
         }
     }
-}
-
-fn add_up(changed: &mut Vec<(Arc<TripFact>, isize)>) {
-    changed.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    changed.dedup_by(|next, first| {
-        let same = next.0 == first.0;
-        if same {
-            first.1 += next.1;
-        }
-        same
-    });
-    changed.retain(|(_, diff)| *diff != 0);
 }
 
 /// The fleet of the last entry at or before the start; without one, or where it names none, the record's.

@@ -12,7 +12,7 @@
 use crate::source::{Chunk, ToWorker};
 use crossbeam_channel::{Receiver, TryRecvError};
 use drivetrain_operators::flow::Time;
-use drivetrain_operators::flow::sequence::{Mark, Routed};
+use drivetrain_operators::flow::sequence::{Mark, Routed, owner_of};
 use drivetrain_schemas::control::ControlChange;
 use drivetrain_schemas::decode::Decoder;
 use drivetrain_schemas::reading::{Accept, Head, IntakeCounts, Interned, Origin, ReadingBatch, Reject, TripPayload};
@@ -177,7 +177,7 @@ struct Router {
 impl Accept for Router {
     fn reading(&mut self, head: Head, interned: Interned<'_>, values: &[i64], invalid: &[u16]) {
         self.clock = self.clock.max(Some(head.at));
-        let worker = (interned.hash % self.batches.len() as u64) as usize;
+        let worker = owner_of(interned.hash, self.batches.len() as u64) as usize;
         self.batches[worker].push_interned(head, interned, values);
         self.batches[worker].mark_invalid(invalid);
     }

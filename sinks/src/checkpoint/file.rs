@@ -13,6 +13,7 @@ use super::merge::{Source, TIERS, Tiers};
 use super::{CHECKPOINTS, CheckpointError, CheckpointFile};
 use crate::failpoint;
 use crate::files::{At, FileError, create_dir, list, remove_file, sync_dir};
+use crate::progress::data::{generation_of, generation_of_path};
 use crate::store::{Remote, Storage, forget};
 use drivetrain_schemas::records::Record;
 use std::collections::BTreeSet;
@@ -461,7 +462,7 @@ pub(super) fn sweep(storage: &Storage, below: u64, keep: &BTreeSet<&str>) -> Res
     let data = storage.local();
     let mut deleted = Vec::new();
     let root = data.join(CHECKPOINTS);
-    let older = |n: &str| n.strip_prefix('g').and_then(|g| g.parse::<u64>().ok()).is_some_and(|g| g < below);
+    let older = |name: &str| generation_of(name).is_some_and(|g| g < below);
     for dir in list(&root)?.into_iter().filter(|n| older(n)) {
         let before = deleted.len();
         for name in list(&root.join(&dir))? {
@@ -482,9 +483,8 @@ pub(super) fn sweep(storage: &Storage, below: u64, keep: &BTreeSet<&str>) -> Res
 }
 
 fn sweep_objects(remote: &Remote, below: u64, keep: &BTreeSet<&str>) -> Result<Vec<String>, FileError> {
-    let generation = |path: &str| path.strip_prefix("checkpoints/g")?.split('/').next()?.parse::<u64>().ok();
     let needless = |path: &String| {
-        generation(path).is_some_and(|g| g < below) && path.ends_with(SUFFIX) && !keep.contains(path.as_str())
+        generation_of_path(path).is_some_and(|g| g < below) && path.ends_with(SUFFIX) && !keep.contains(path.as_str())
     };
     let needless: Vec<String> = remote.list(CHECKPOINTS)?.into_iter().filter(needless).collect();
     remote.delete(needless.clone())?;

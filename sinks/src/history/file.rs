@@ -14,7 +14,7 @@ use crate::failpoint;
 use crate::files::{At, FileError, create_dir, list, sync_dir};
 use crate::housekeeping::log::COMPACTED;
 use crate::progress::FileEntry;
-use crate::progress::data::STAGING;
+use crate::progress::data::{STAGING, generation_of, generation_of_path};
 use crate::store::{Remote, Storage};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -273,12 +273,12 @@ pub(crate) fn clear_staging(storage: &Storage, generation: u64) -> Result<(), Fi
 pub(crate) fn discard_staging(storage: impl Into<Storage>, generation: u64) -> Result<(), FileError> {
     let storage = storage.into();
     if let Some(remote) = storage.remote() {
-        let number = |path: &String| path.strip_prefix("staging/g")?.split('/').next()?.parse::<u64>().ok();
-        let older = |path: &String| number(path).is_some_and(|g| g < generation);
+        let older = |path: &String| generation_of_path(path).is_some_and(|g| g < generation);
         return remote.delete(remote.list(STAGING)?.into_iter().filter(older).collect());
     }
-    let number = |name: &String| name.strip_prefix('g').and_then(|g| g.parse::<u64>().ok());
-    for older in list(&storage.local().join(STAGING))?.iter().filter_map(number).filter(|g| *g < generation) {
+    for older in
+        list(&storage.local().join(STAGING))?.iter().filter_map(|name| generation_of(name)).filter(|g| *g < generation)
+    {
         clear_staging(&storage, older)?;
     }
     Ok(())

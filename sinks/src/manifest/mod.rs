@@ -78,9 +78,7 @@ pub fn manifest(storage: impl Into<Storage>) -> Result<Manifest, FileError> {
         return objects::named(remote);
     }
     let data = storage.local();
-    let log = Log::read(data)?;
-    let mut manifest = named(data)?;
-    log.apply(&mut manifest.files);
+    let (mut manifest, log) = settled(data)?;
     manifest.files.retain(|file| !log.kept.is_expired(file));
     manifest.oldest_epoch = log.kept.oldest;
     manifest.expired = log.kept.expired;
@@ -93,14 +91,18 @@ pub fn manifest(storage: impl Into<Storage>) -> Result<Manifest, FileError> {
 /// All files that are published, those of expired days included, for a start.
 pub(crate) fn published(storage: impl Into<Storage>) -> Result<Manifest, FileError> {
     let storage = storage.into();
-    if let Some(remote) = storage.remote() {
-        return objects::named(remote);
+    match storage.remote() {
+        Some(remote) => objects::named(remote),
+        None => settled(storage.local()).map(|(manifest, _log)| manifest),
     }
-    let data = storage.local();
+}
+
+/// The manifest of a data directory with what housekeeping has made of its files, and housekeeping's log: it is read first.
+fn settled(data: &Path) -> Result<(Manifest, Log), FileError> {
     let log = Log::read(data)?;
     let mut manifest = named(data)?;
     log.apply(&mut manifest.files);
-    Ok(manifest)
+    Ok((manifest, log))
 }
 
 fn nothing() -> Manifest {

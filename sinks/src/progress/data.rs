@@ -192,7 +192,7 @@ impl DataDir {
                 deleted.push(name.to_string());
             }
         }
-        let generation = |n: &str| n.strip_prefix('g').is_some_and(|g| g.parse::<u64>().is_ok());
+        let generation = |n: &str| generation_of(n).is_some();
         let table = |n: &str| n.strip_suffix("_log").and_then(TableId::by_name).is_some();
         let topic = |n: &str| n == DEAD_LETTER || Topic::ALL.iter().any(|t| t.name() == n);
         self.delete_dirs(CHECKPOINTS, generation, &mut deleted)?;
@@ -258,8 +258,18 @@ fn is_object(path: &str) -> bool {
     match dir {
         BINDINGS => is_segment(name),
         HISTORY => name.strip_suffix("_log").and_then(TableId::by_name).is_some(),
-        _ => name.trim_end_matches(".json").strip_prefix('g').is_some_and(|g| g.parse::<u64>().is_ok()),
+        _ => generation_of(name.trim_end_matches(".json")).is_some(),
     }
+}
+
+/// The generation whose directory bears this name, such as `g3`.
+pub(crate) fn generation_of(name: &str) -> Option<u64> {
+    name.strip_prefix('g')?.parse().ok()
+}
+
+/// The generation of a path such as `staging/g3/…`.
+pub(crate) fn generation_of_path(path: &str) -> Option<u64> {
+    path.split('/').nth(1).and_then(generation_of)
 }
 
 /// The generations that have a file in a directory ([`generation_file`]), ascending.

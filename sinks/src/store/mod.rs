@@ -24,7 +24,7 @@ pub use config::StorageConfig;
 pub(crate) use error::is_of_store;
 
 use crate::files::{At, FileError, create_dir, remove_file};
-use crate::progress::data::CATALOGUE;
+use crate::progress::data::{CATALOGUE, generation_of};
 use bytes::Bytes;
 use error::explain;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -411,7 +411,7 @@ pub(crate) fn clear_local(data: &Path, generation: u64) -> Result<(), FileError>
     for parent in ["staging", "checkpoints"] {
         let dir = data.join(parent);
         for name in crate::files::list(&dir)? {
-            let older = name.strip_prefix('g').and_then(|g| g.parse::<u64>().ok()).is_some_and(|g| g <= generation);
+            let older = generation_of(&name).is_some_and(|g| g <= generation);
             let path = dir.join(&name);
             match if older { std::fs::remove_dir_all(&path) } else { Ok(()) } {
                 Err(e) if e.kind() == ErrorKind::NotFound => {}

@@ -36,7 +36,7 @@ pub struct Problem {
     pub problem: Arc<str>,
 }
 
-/// One update maintains all sums.
+/// As a difference type, so that one update maintains all sums.
 impl IsZero for Totals {
     fn is_zero(&self) -> bool {
         *self == Totals::default()

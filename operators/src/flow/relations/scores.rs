@@ -4,10 +4,10 @@
 //! Both keep their state themselves, packed, and a restart begins with it as it is: nothing is computed again but what
 //! goes on to the fleets.
 
-use super::super::keep::{Keep, Restored};
-use super::super::sequence::Mark;
-use super::super::{Rows, Time};
 use crate::facts::TripFact;
+use crate::flow::keep::{Keep, Restored, is_flagged};
+use crate::flow::sequence::{Mark, owner};
+use crate::flow::{Rows, Time};
 use crate::score::drivers::{self, Drivers};
 use crate::score::trips::{self, Changes, Page, Timeline, Trips};
 use crate::score::{Counted, DriverRow, DriverTrip, Scored, Standing};
@@ -183,7 +183,7 @@ pub(super) fn drivers<'scope>(
 /// # Errors
 /// When the row is none.
 pub fn owner_of_trip(row: &[u8], workers: u64) -> Result<u64, String> {
-    Ok(key::hash(trips::vehicle_of(row)?) % workers)
+    Ok(owner(trips::vehicle_of(row)?, workers))
 }
 
 /// As [`owner_of_trip`]; None: all.
@@ -212,8 +212,4 @@ fn at<'a, const N: usize, C: Default>(
         changes: C::default(),
         flagged: false,
     })
-}
-
-fn is_flagged(marks: &[Mark]) -> bool {
-    marks.iter().any(|mark| matches!(mark, Mark::Epoch { checkpoint: true, .. }))
 }

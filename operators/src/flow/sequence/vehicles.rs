@@ -6,7 +6,7 @@ use crate::config::KernelConfig;
 use crate::facts::{Change, TripFact, VehicleFact};
 use crate::pack::{pack, unpack, unpack_front};
 use crate::sequence::{Incoming, Outcome, Packed, VehicleState, split_key};
-use drivetrain_schemas::key::hash;
+use drivetrain_schemas::key;
 use drivetrain_schemas::reading::{Meta, Origin, ReadingBatch};
 use drivetrain_schemas::records::{self, Records};
 use hashbrown::HashTable;
@@ -140,11 +140,12 @@ impl Vehicles {
         Ok(())
     }
 
-    fn restore_vehicle(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let (vehicle, suffix) = split_key(key).ok_or("its key is not UTF-8")?;
+    fn restore_vehicle(&mut self, record: &[u8], value: &[u8]) -> Result<(), String> {
+        let (vehicle, suffix) = split_key(record).ok_or("its key is not UTF-8")?;
+        let hash = key::hash(vehicle);
         if !suffix.is_empty() {
             // The vehicle's own key came before.
-            let place = self.find(hash(vehicle), |slot| *slot.vehicle == *vehicle);
+            let place = self.find(hash, |slot| *slot.vehicle == *vehicle);
             let slot = place.and_then(|place| self.slots.get_mut(place as usize));
             let Some(Slot { held: Held::Packed(packed), .. }) = slot else { return Err("it has no head".into()) };
             packed.push(suffix, value);
@@ -152,16 +153,13 @@ impl Vehicles {
         }
         let (header, state) = unpack_front::<Header>(value)?;
         let mut slot = Slot::new(vehicle.into(), Held::Packed(Packed::new(state)));
-        let place = self.slots.len() as u32;
         (slot.heard, slot.deadline, slot.dirty) = (header.heard, header.deadline, header.dirty);
+        slot.scheduled = header.deadline.unwrap_or(slot.scheduled);
+        let place = self.add(hash, slot);
         if header.dirty {
             self.dirty.push(place);
         }
-        if let Some(deadline) = header.deadline {
-            slot.scheduled = deadline;
-            self.deadlines.push(Reverse((deadline, place)));
-        }
-        self.add(hash(vehicle), slot);
+        self.deadlines.extend(header.deadline.map(|deadline| Reverse((deadline, place))));
         Ok(())
     }
 
