@@ -2,8 +2,9 @@
 //! configuration is wrong.
 
 use crate::commands::{check, compact, demo, replay, run};
-use crate::{live, query, schema, simulate};
+use crate::simulate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use drivetrain_query::{live, schema, sql};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -46,7 +47,7 @@ enum Command {
     /// Writes the records of a simulated fleet to a file or a topic.
     Simulate(simulate::command::SimulateArgs),
     /// SQL over the history and the live topics.
-    Sql(query::SqlArgs),
+    Sql(sql::SqlArgs),
     /// The newest value of each key of a live topic.
     Live(live::LiveArgs),
     /// Housekeeping of the history: merges small files, takes away what is old. Safe while a job runs.
@@ -118,7 +119,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Simulate(args) => {
             simulate::command::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })
         }
-        Command::Sql(args) => query::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
+        Command::Sql(args) => sql::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
         Command::Live(args) => live::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
         Command::Compact(args) => compact::compact(args),
         Command::Check(args) => check::check(args),

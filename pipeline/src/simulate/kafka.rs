@@ -153,8 +153,8 @@ fn create_topic(brokers: &str, topic: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::kafka::{Reader, latest};
     use crate::simulate::SimulateOptions;
+    use drivetrain_query::live::kafka::{Reader, latest};
     use rdkafka::mocking::MockCluster;
     use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 use super::*;
+use drivetrain_query::schema::{self, SchemaArgs, SchemaFormat};
+use drivetrain_schemas::policy::Policy;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -192,5 +194,68 @@ fn other_intervals_keep_the_share_of_harsh_samples() {
         }
         let share = harsh as f64 / total as f64;
         assert!((0.003..0.008).contains(&share), "{interval}: {share} of {total}");
+    }
+}
+
+/// Checks a document against those parts of JSON Schema that `drivetrain schema` uses.
+fn fits(schema: &Value, document: &Value) -> Result<(), String> {
+    let is = |kind: &str| match kind {
+        "string" => document.is_string(),
+        "number" => document.is_number(),
+        "integer" => document.is_i64(),
+        "boolean" => document.is_boolean(),
+        "null" => document.is_null(),
+        "array" => document.is_array(),
+        "object" => document.is_object(),
+        _ => false,
+    };
+    let ok = match &schema["type"] {
+        Value::String(kind) => is(kind),
+        Value::Array(kinds) => kinds.iter().any(|k| is(k.as_str().unwrap())),
+        _ => true,
+    };
+    let listed = schema["enum"].as_array().is_none_or(|values| values.contains(document));
+    if !ok || !listed {
+        return Err(format!("{document} is not {schema}"));
+    }
+    if let Some(fields) = document.as_object() {
+        for name in schema["required"].as_array().into_iter().flatten() {
+            fields.get(name.as_str().unwrap()).ok_or(format!("{name} is missing"))?;
+        }
+        for (name, value) in fields {
+            match schema["properties"].get(name) {
+                Some(property) => fits(property, value)?,
+                None if schema["additionalProperties"] == false => return Err(format!("{name} is not known")),
+                None => {}
+            }
+        }
+    }
+    for (item, schema) in document.as_array().into_iter().flatten().zip(std::iter::repeat(&schema["items"])) {
+        fits(schema, item)?;
+    }
+    Ok(())
+}
+
+fn json_schema(name: &str) -> Value {
+    let format = SchemaFormat::JsonSchema;
+    let args = SchemaArgs { name: Some(name.into()), format, config: None, data: None };
+    serde_json::from_str(&schema::render(&args).unwrap()).unwrap()
+}
+
+#[test]
+fn json_schemas_fit_the_documents() {
+    let documents = Simulator::new(Default::default()).documents();
+    let check = |name: &str, line: &str| fits(&json_schema(name), &serde_json::from_str(line).unwrap()).unwrap();
+    documents.vehicles.lines().for_each(|l| check("vehicles", l));
+    documents.drivers.lines().for_each(|l| check("drivers", l));
+    documents.fleets.lines().for_each(|l| check("fleets", l));
+    check("policies", &serde_json::to_string(&Policy::fleetflow()).unwrap());
+    // And they are not so wide that anything fits.
+    for (name, line) in [
+        ("vehicles", "{}"),
+        ("fleets", r#"{"fleet_id":1}"#),
+        ("policies", r#"{"policy_id":"a","version":1,"events":[],"x":1}"#),
+    ] {
+        assert!(fits(&json_schema(name), &serde_json::from_str(line).unwrap()).is_err(), "{name}");
     }
 }

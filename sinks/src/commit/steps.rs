@@ -232,6 +232,9 @@ impl Steps {
         self.committed.store(epoch, Ordering::Release);
         let Some(repeat) = self.repeat.take_if(|repeat| repeat.until <= epoch) else { return Ok(()) };
         agree(&repeat, &self.state.digests)?;
+        // A checkpoint counts once the history has reached it. Files begin their age anew with each start: were they left
+        // open, a job that is killed again and again before they are due would have more to repeat each time.
+        self.history.roll()?;
         tracing::info!(epoch, "what was committed before has been repeated; going on");
         Ok(())
     }

@@ -53,6 +53,7 @@ impl Encoder {
         loop {
             let (result, last) = match inbox.recv_timeout(self.patience()) {
                 Ok(Command::Add(rows)) => (self.add(rows).and_then(|files| self.due(files)), false),
+                Ok(Command::Roll) => (self.close_all(), false),
                 Ok(Command::Drain) => (self.close_all(), true),
                 Err(RecvTimeoutError::Timeout) => (self.due(Vec::new()), false),
                 Err(RecvTimeoutError::Disconnected) => return,

@@ -133,6 +133,7 @@ type Between = (Sender<Files>, Receiver<Files>, Option<JoinHandle<()>>);
 
 enum Command {
     Add(EpochRows),
+    Roll,
     Drain,
 }
 
@@ -172,6 +173,11 @@ impl HistoryWriter {
     /// Hands over an epoch; waits while the thread is behind.
     pub fn add(&mut self, rows: EpochRows) -> Result<(), HistoryError> {
         self.send(Command::Add(rows))
+    }
+
+    /// Closes what is open now, however young; the files come by [`Self::closed`].
+    pub fn roll(&mut self) -> Result<(), HistoryError> {
+        self.send(Command::Roll)
     }
 
     /// Files that were closed since the last call; `None` when there are none.

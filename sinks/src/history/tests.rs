@@ -217,6 +217,17 @@ fn rolls_by_age_and_when_idle() {
 }
 
 #[test]
+fn rolls_when_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = start(dir.path(), HistoryConfig::default());
+    writer.add(epoch(4, vec![], vec![(quality("v", Cell::Time(T0)), 1)])).unwrap();
+    writer.roll().unwrap();
+    let closed = wait(&mut writer);
+    assert_eq!((closed.files[0].rows, closed.history_epoch), (1, 4));
+    assert!(writer.drain().unwrap().files.is_empty());
+}
+
+#[test]
 fn memory_is_bounded_by_writing_the_largest() {
     let dir = tempfile::tempdir().unwrap();
     let config = HistoryConfig { buffer: ByteSize(100_000), ..HistoryConfig::default() };

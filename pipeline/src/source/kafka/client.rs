@@ -298,10 +298,12 @@ fn configure(settings: &KafkaSettings) -> ClientConfig {
     for (key, value) in [
         // A client whose queue is full sleeps for a second otherwise.
         ("fetch.queue.backoff.ms", "2"),
-        ("fetch.message.max.bytes", "10485760"),
         ("fetch.wait.max.ms", "100"),
-        ("queued.min.messages", "200000"),
-        ("queued.max.messages.kbytes", "65536"),
+        // What is fetched ahead is memory, a partition's for itself, and most of it in a recovery: 8 MB are some 35,000
+        // readings. One answer of the broker may go beyond that, by so much compressed.
+        ("fetch.message.max.bytes", "1048576"),
+        ("queued.min.messages", "100000"),
+        ("queued.max.messages.kbytes", "8192"),
         ("topic.metadata.refresh.interval.ms", "60000"),
     ] {
         config.set(key, value);

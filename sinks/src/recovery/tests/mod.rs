@@ -54,6 +54,24 @@ fn a_clean_stop_leaves_nothing_to_repeat() {
     }
 }
 
+/// Files begin their age anew with each start: a job that is killed before they are due must not have more to repeat each
+/// time.
+#[test]
+fn what_was_repeated_once_need_not_be_repeated_again() {
+    for kafka in [false, true] {
+        let [mut world, mut undisturbed] = [(); 2].map(|()| World::new(kafka, false, Ending::Stop));
+        (world.until, undisturbed.until) = (60, 60);
+        assert!(world.run(&Run::killed_at("commit.after", 9)).is_err());
+        assert_eq!(world.checkpoint(), None, "nothing was published");
+        assert!(world.run(&Run::killed_at("trim.after", 1)).is_err());
+        let checkpoint = world.checkpoint().unwrap().epoch;
+        assert!((2..30).contains(&checkpoint), "{checkpoint}");
+        world.run(&Run::default()).unwrap();
+        undisturbed.run(&Run::default()).unwrap();
+        assert_eq!(world.seen(), undisturbed.seen());
+    }
+}
+
 /// Kills a run at a step, lets a second one finish, and compares. False when the step is not reached so often.
 fn survives(world: &World, step: &str, nth: u64, expected: &Seen) -> bool {
     let run = Run::killed_at(step, nth);

@@ -12,7 +12,7 @@ mod views;
 #[cfg(test)]
 mod tests;
 
-use crate::query::{log_directory, saved_catalogue};
+use crate::sql::{log_directory, saved_catalogue};
 use clap::ValueEnum;
 use drivetrain_schemas::arrow;
 use drivetrain_schemas::catalogue::{Catalogue, SignalConfig};

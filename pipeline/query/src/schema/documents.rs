@@ -1,7 +1,7 @@
 //! JSON Schemas (draft 2020-12) of the documents on the live topics and on the control topics.
 
 use super::{Subject, kind_name};
-use crate::query::table_of;
+use crate::sql::table_of;
 use drivetrain_schemas::catalogue::Catalogue;
 use drivetrain_schemas::control::ControlKind;
 use drivetrain_schemas::table::{Column, Kind, Table, Topic};

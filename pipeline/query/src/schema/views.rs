@@ -4,7 +4,7 @@
 //! the grouping down to the files in both engines.
 
 use super::{SchemaError, has_files};
-use crate::query::log_columns;
+use crate::sql::log_columns;
 use drivetrain_schemas::catalogue::Catalogue;
 use drivetrain_schemas::table::{Table, TableId};
 use std::fmt::Write;

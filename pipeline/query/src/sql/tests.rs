@@ -270,7 +270,7 @@ fn the_queries_of_the_documentation_run() {
     let signals: BTreeMap<&str, SignalConfig> =
         ["speed_kmh", "engine_rpm"].map(|name| (name, SignalConfig::default())).into();
     std::fs::write(dir.path().join("catalogue.json"), serde_json::to_string(&signals).unwrap()).unwrap();
-    let document = include_str!("../../../docs/query.md");
+    let document = include_str!("../../../../docs/query.md");
     let queries: Vec<&str> =
         document.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();
     assert!(queries.len() >= 10, "{}", queries.len());
