@@ -382,7 +382,8 @@ pub(crate) fn scan_element(
 ) -> Result<(), Flaw> {
     let mut scanner = Scanner::at(data, span.start as usize);
     frame.reset();
-    if scanner.peek() != b'{' {
+    // Not by its first byte: the span of a text begins behind the quote.
+    if span.kind != Kind::Object {
         let shown = super::view::clip(span.text(data));
         return Err(Flaw::new("bad_element", || format!("{name}[{index}]: {shown} is no object")));
     }

@@ -120,6 +120,8 @@ fn broken_elements_and_samples() {
         (each, format!("{{{head},\"s\":5}}"), "bad_element"),
         (each, format!("{{{head},\"s\":[{{}},7]}}"), "bad_element"),
         (each, format!("{{{head},\"s\":[{{}},null]}}"), "bad_element"),
+        (each, format!("{{{head},\"s\":[\"{{}}\"]}}"), "bad_element"),
+        (trip, format!("{{{head},\"data\":[\"{{}}\"]}}"), "bad_element"),
         (each, format!("{{{head},\"s\":[{{}},{{\"at\":\"x\"}}]}}"), "bad_time"),
         (each, format!("{{{head},\"s\":[{{}},{{\"vehicle_id\":null}}]}}"), "no_vehicle"),
         (trip, format!("{{{head}}}"), "no_samples"),
