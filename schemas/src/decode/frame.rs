@@ -147,6 +147,12 @@ impl Frame {
         self.tags.push(Tag { node, name: (start, self.names.len() as u32), value });
     }
 
+    /// Takes back the tags that are `gone` by their node and full name.
+    pub(crate) fn untag(&mut self, gone: impl Fn(u16, &str) -> bool) {
+        let Frame { tags, names, .. } = self;
+        tags.retain(|t| !gone(t.node, names.get(t.name.0 as usize..t.name.1 as usize).unwrap_or("")));
+    }
+
     pub(crate) fn name(&self, tag: &Tag) -> &str {
         self.names.get(tag.name.0 as usize..tag.name.1 as usize).unwrap_or("")
     }

@@ -22,8 +22,9 @@ struct Edge {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    /// Display form of the path that leads here.
+    /// Display form of the path that leads here, and the node from which it does.
     path: String,
+    parent: u16,
     edges: Vec<Edge>,
     keys: HashMap<Box<str>, u32, FixedState>,
     items: Vec<(u32, Edge)>,
@@ -63,7 +64,8 @@ impl Trie {
             let child = *self.edge(node, step).child.get_or_insert(fresh);
             if child == fresh {
                 let path = path::display(&path_so_far);
-                self.nodes.push(Node { path, follow: vec![0], nodes: vec![fresh], ..Node::default() });
+                let parent = node as u16;
+                self.nodes.push(Node { path, parent, follow: vec![0], nodes: vec![fresh], ..Node::default() });
             }
             node = child as usize;
             if let Some(n) = self.nodes.get_mut(node) {
@@ -205,7 +207,8 @@ impl<'a> Pass<'a, '_> {
         if let Some(below) = below {
             below.slots.iter().for_each(|slot| frame.set(*slot, Slot::MISSING));
             if !frame.tags.is_empty() {
-                frame.tags.retain(|t| !below.nodes.contains(&t.node));
+                // Also where the earlier one was no container, and thus a tag itself.
+                frame.untag(|node, name| below.nodes.contains(&node) || (node == below.parent && name == below.path));
             }
         }
         let objects = below.is_some_and(|n| !n.edges.is_empty());

@@ -148,6 +148,10 @@ fn the_last_of_equal_keys_wins_with_all_below_it() {
     assert_eq!(seen.meta.tags.as_deref(), Some(r#"{"t.b[0]":7,"t.b[2]":9,"t.c":3}"#));
     let (seen, _) = with(mapping, r#""t":{"a":1},"t":"none""#);
     assert_eq!((seen.values[TEMP], seen.meta.tags.as_deref()), (NULL, Some(r#"{"t":"none"}"#)));
+    let (seen, _) = with(mapping, r#""t":"none","t":{"a":1}"#);
+    assert_eq!((seen.values[TEMP], &seen.meta.tags), (1_000_000, &None));
+    let (seen, _) = with(mapping, r#""t":{"b":1,"b":[7,2]},"t.b":3"#);
+    assert_eq!((seen.values[SPEED], seen.meta.tags.as_deref()), (2_000_000, Some(r#"{"t.b":3,"t.b[0]":7}"#)));
     let (seen, n) = with("{}", r#""temp":1,"temp":"x""#);
     assert_eq!((seen.values[TEMP], n), (NULL, 1));
 }
