@@ -85,9 +85,9 @@ impl Rule {
         let number = Number::parse(text);
         if self.is_sentinel(text) {
             Value::Invalid
-        } else if text.to_ascii_lowercase() == "true" || (number.is_some() && number == Number::parse("1")) {
+        } else if text.eq_ignore_ascii_case("true") || (number.is_some() && number == Number::parse("1")) {
             Value::Fixed(1)
-        } else if text.to_ascii_lowercase() == "false" || (number.is_some() && number == Number::parse("0")) {
+        } else if text.eq_ignore_ascii_case("false") || (number.is_some() && number == Number::parse("0")) {
             Value::Fixed(0)
         } else {
             Value::Invalid

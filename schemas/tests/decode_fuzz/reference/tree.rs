@@ -1,6 +1,7 @@
 //! A document as serde_json reads it. Numbers keep their text, objects all their members in order.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Containers that may be open at once. (serde_json has 127 by default; the limit is ours.)
@@ -55,6 +56,19 @@ pub(crate) fn parse(text: &str) -> Option<Node<'_>> {
     node(raw.get(), 0)
 }
 
+/// Whether the tree is what serde_json's own `Value` is, and there is none where that is none.
+pub(crate) fn is_faithful(text: &str) -> bool {
+    match (serde_json::from_str::<Value>(text), parse(text)) {
+        (Ok(value), Some(node)) => node.value() == Some(value),
+        (Ok(_), None) => false,
+        (Err(_), None) => true,
+        (Err(e), Some(_)) => {
+            let problem = e.to_string();
+            problem.contains("number out of range") || problem.contains("recursion limit exceeded")
+        }
+    }
+}
+
 /// `depth` containers are open around it.
 fn node(raw: &str, depth: u32) -> Option<Node<'_>> {
     let opens = matches!(raw.as_bytes().first(), Some(b'{' | b'['));
@@ -97,6 +111,21 @@ impl Node<'_> {
             Node::Array(items) => items.get(index),
             _ => None,
         }
+    }
+
+    /// None: a number beyond the doubles.
+    fn value(&self) -> Option<Value> {
+        Some(match self {
+            Node::Null => Value::Null,
+            Node::Bool(b) => Value::Bool(*b),
+            Node::Number(raw) => serde_json::from_str(raw).ok()?,
+            Node::Text(_, text) => Value::String(text.clone()),
+            Node::Object(_, members) => {
+                let member = |m: &Member<'_>| Some((m.key.clone(), m.value.value()?));
+                Value::Object(members.iter().map(member).collect::<Option<_>>()?)
+            }
+            Node::Array(items) => Value::Array(items.iter().map(Node::value).collect::<Option<_>>()?),
+        })
     }
 
     /// Appends it as it stands in the record, without the white space between its tokens.
