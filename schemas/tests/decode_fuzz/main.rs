@@ -33,7 +33,7 @@ use scenarios::{SCENARIOS, Scenario};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How long a stretch of records of one source with one order of fields is, on average.
+/// How many records in a row are mostly of one source, with one order of fields.
 const STRETCH: u64 = 40;
 /// After how many records, on average, a decoder is replaced by a new one.
 const LIFE: usize = 20_000;
