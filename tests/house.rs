@@ -77,7 +77,8 @@ fn kafka_lives_in_modules_of_its_name() {
 #[test]
 fn stores_live_in_one_room() {
     only_in(&["object_store::"], |path| {
-        ["sinks/src/store/", "pipeline/query/src/sql/"].iter().any(|room| path.starts_with(room)) || path.contains("/tests")
+        ["sinks/src/store/", "pipeline/query/src/sql/"].iter().any(|room| path.starts_with(room))
+            || path.contains("/tests")
     });
 }
 

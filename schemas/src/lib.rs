@@ -12,6 +12,7 @@ pub mod json;
 pub mod key;
 pub mod mapping;
 pub mod policy;
+pub mod prefetch;
 pub mod reading;
 pub mod records;
 pub mod row;

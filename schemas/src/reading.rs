@@ -10,6 +10,7 @@
 //! exchange moves whole batches and nothing is allocated for a single reading.
 
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// The value of a signal that is not known. No fixed-point value ever equals it.
@@ -45,19 +46,26 @@ pub struct Meta {
     pub tags: Option<Arc<str>>,
 }
 
-/// Interned circumstances, and the hash of their vehicle ([`crate::key::hash`]): whoever needs it would have to go and
-/// fetch the name.
+/// Interned circumstances, and what spares whoever takes them the way to their vehicle's name.
 #[derive(Clone, Copy, Debug)]
 pub struct Interned<'a> {
     pub meta: &'a Arc<Meta>,
+    /// Of the vehicle ([`crate::key::hash`]).
     pub hash: u64,
+    /// Where they stand in the batch that is being filled.
+    pub noted: &'a Noted,
 }
 
 impl<'a> Interned<'a> {
-    pub fn new(meta: &'a Arc<Meta>) -> Self {
-        Self { meta, hash: crate::key::hash(&meta.vehicle) }
+    pub fn new(meta: &'a Arc<Meta>, noted: &'a Noted) -> Self {
+        Self { meta, hash: crate::key::hash(&meta.vehicle), noted }
     }
 }
+
+/// Where circumstances stand in a batch, kept beside them by whoever interns: a batch then has each once, however its
+/// vehicles take turns.
+#[derive(Clone, Debug, Default)]
+pub struct Noted(Cell<(u64, u32)>);
 
 /// The head of one reading in a [`ReadingBatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +107,7 @@ impl ReadingBatch {
     /// With room for `readings`.
     pub fn with_capacity(origin: Arc<Origin>, width: usize, readings: usize) -> Self {
         let (heads, values) = (Vec::with_capacity(readings), Vec::with_capacity(readings * width));
-        let (metas, hashes) = (Vec::with_capacity(readings), Vec::with_capacity(readings));
+        let (metas, hashes) = (Vec::new(), Vec::new());
         Self { origin, width, metas, hashes, heads, values, invalid: Vec::new() }
     }
 
@@ -122,19 +130,26 @@ impl ReadingBatch {
 
     /// Appends a reading; `head.meta` is overwritten. Consecutive readings with the same `meta` share an entry.
     pub fn push(&mut self, head: Head, meta: &Arc<Meta>, values: &[i64]) {
-        self.push_interned(head, Interned::new(meta), values);
+        let noted = Noted::default();
+        if self.metas.last().is_some_and(|last| Arc::ptr_eq(last, meta)) {
+            noted.0.set((1, self.metas.len() as u32 - 1));
+        }
+        self.push_interned(head, Interned::new(meta, &noted), 1, values);
     }
 
-    /// The same, where the hash is known.
+    /// The same; all readings with the same circumstances share an entry. `serial`: of this filling, not 0; of all batches
+    /// that are filled with it the readings of one vehicle go to one.
     #[inline]
-    pub fn push_interned(&mut self, mut head: Head, Interned { meta, hash }: Interned<'_>, values: &[i64]) {
+    pub fn push_interned(&mut self, mut head: Head, interned: Interned<'_>, serial: u64, values: &[i64]) {
         debug_assert_eq!(values.len(), self.width);
-        let shared = self.metas.last().is_some_and(|last| Arc::ptr_eq(last, meta));
-        if !shared {
-            self.metas.push(meta.clone());
-            self.hashes.push(hash);
+        let (when, place) = interned.noted.0.get();
+        head.meta = place;
+        if when != serial {
+            head.meta = self.metas.len() as u32;
+            self.metas.push(interned.meta.clone());
+            self.hashes.push(interned.hash);
+            interned.noted.0.set((serial, head.meta));
         }
-        head.meta = (self.metas.len() - 1) as u32;
         self.heads.push(head);
         self.values.extend_from_slice(values);
     }

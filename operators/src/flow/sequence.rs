@@ -10,6 +10,7 @@
 //! readings as a set, of the epochs before it and of its marks, and of nothing else.
 
 mod aliases;
+mod turns;
 mod vehicles;
 
 use super::keep::{Keep, Restored};

@@ -24,7 +24,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 
 /// How many messages are handled before the worker's other operators get their turn.
-const BURST: usize = 4;
+const BURST: usize = 2;
 /// How long an idle source waits before it looks again; short beside an epoch (20 ms).
 const NAP: Duration = Duration::from_micros(500);
 
@@ -74,6 +74,7 @@ pub fn source<'scope>(scope: Scope<'scope, Time>, feed: Feed) -> Input<'scope> {
     builder.build(move |capabilities| {
         let mut capabilities: Option<Vec<Capability<Time>>> = Some(capabilities);
         let Feed { receiver, mut decoders, worker, workers, width, mut recalled } = feed;
+        let mut serial = 0;
         move |_frontiers| {
             let (mut batches, mut payloads) = (batches.activate(), payloads.activate());
             let (mut control, mut clocks) = (control.activate(), clocks.activate());
@@ -87,7 +88,8 @@ pub fn source<'scope>(scope: Scope<'scope, Time>, feed: Feed) -> Input<'scope> {
                     Ok(ToWorker::Chunk { epoch, chunk }) => {
                         advance(held, epoch);
                         let Some(decoder) = decoders.get_mut(usize::from(chunk.source)) else { continue };
-                        let decoded = decode(decoder, &chunk, workers, width);
+                        serial += 1;
+                        let decoded = decode(decoder, &chunk, serial, workers, width);
                         batches.session(&held[0]).give_iterator(decoded.routed.into_iter());
                         payloads.session(&held[1]).give_iterator(decoded.payloads.into_iter());
                         if let Some(clock) = decoded.clock {
@@ -145,7 +147,8 @@ struct Decoded {
     clock: Option<i64>,
 }
 
-fn decode(decoder: &mut Decoder, chunk: &Chunk, workers: u64, width: usize) -> Decoded {
+/// `serial`: another one for each chunk.
+fn decode(decoder: &mut Decoder, chunk: &Chunk, serial: u64, workers: u64, width: usize) -> Decoded {
     // Vehicles fall to the workers about evenly.
     let share = if workers > 1 { chunk.len() / workers as usize * 9 / 8 + 8 } else { chunk.len() };
     let mut router = Router {
@@ -153,9 +156,11 @@ fn decode(decoder: &mut Decoder, chunk: &Chunk, workers: u64, width: usize) -> D
         payloads: Vec::new(),
         rejects: Vec::new(),
         clock: None,
+        serial,
     };
     let mut counts = IntakeCounts::default();
-    chunk.for_each(|record| decoder.decode(&record, &mut counts, &mut router));
+    chunk.for_each(|record| decoder.decode_ahead(&record, &mut counts, &mut router));
+    decoder.flush(&mut router);
     let routed = router.batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty());
     Decoded {
         routed: routed.map(|(worker, batch)| Routed { worker: worker as u64, batch }).collect(),
@@ -172,13 +177,14 @@ struct Router {
     payloads: Vec<TripPayload>,
     rejects: Vec<Reject>,
     clock: Option<i64>,
+    serial: u64,
 }
 
 impl Accept for Router {
     fn reading(&mut self, head: Head, interned: Interned<'_>, values: &[i64], invalid: &[u16]) {
         self.clock = self.clock.max(Some(head.at));
         let worker = owner_of(interned.hash, self.batches.len() as u64) as usize;
-        self.batches[worker].push_interned(head, interned, values);
+        self.batches[worker].push_interned(head, interned, self.serial, values);
         self.batches[worker].mark_invalid(invalid);
     }
 

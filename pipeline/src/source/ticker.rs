@@ -63,7 +63,7 @@ impl Default for EpochConfig {
             interval: "20ms".into(),
             max_records: 131_072,
             max_in_flight: 8,
-            chunk_records: 1024,
+            chunk_records: 8192,
             max_skew: "1m".into(),
             idle_after: "10s".into(),
             empty_every: "200ms".into(),

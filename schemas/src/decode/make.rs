@@ -2,15 +2,16 @@
 
 use super::Flaw;
 use super::frame::{Frame, Kind, Slot};
-use super::meta::{Candidate, MetaCache, texts};
+use super::meta::{Candidate, texts};
 use super::path::Where;
 use super::plan::Plan;
 use super::signals::Outcome;
+use super::staging::Staging;
 use super::trie::{Pass, Trie};
 use super::view::{Raw, View};
 use crate::json::Scanner;
 use crate::mapping::Layout;
-use crate::reading::{Head, Interned, NULL, TripPayload, TripSample};
+use crate::reading::{Head, NULL, TripPayload, TripSample};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,8 +20,7 @@ use std::sync::Arc;
 /// What makes readings; its buffers serve every record.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Maker {
-    metas: MetaCache,
-    values: Vec<i64>,
+    pub(crate) staged: Staging,
     tags: String,
 }
 
@@ -36,7 +36,8 @@ type Tags<'a> = SmallVec<[(&'a str, TagValue<'a>); 8]>;
 pub(crate) type Invalid = SmallVec<[u16; 4]>;
 
 impl Maker {
-    /// One reading of the layouts `wide` and `long`; `invalid` counts its unusable values.
+    /// Stages one reading of the layouts `wide` and `long`; `invalid` counts its unusable values. After an error what was
+    /// staged of it is to be taken back.
     ///
     /// # Errors
     /// [`Flaw`]: the record is to be rejected.
@@ -47,7 +48,6 @@ impl Maker {
         view: &View<'a>,
         element: u32,
         invalid: &mut i64,
-        sink: &mut impl FnMut(Head, Interned<'_>, &[i64], &[u16]),
     ) -> Result<(), Flaw> {
         let vehicle = vehicle(plan, view)?;
         let sent = sent(plan, view)?;
@@ -58,9 +58,8 @@ impl Maker {
         if plan.time.is_read() {
             plan.judge(at, sent, &plan.time.name)?;
         }
-        let Maker { metas, values, tags: text } = self;
-        values.clear();
-        values.resize(plan.width, NULL);
+        let Maker { staged, tags: text } = self;
+        let values = staged.room(plan.width);
         let mut candidate = Candidate { vehicle, ..Candidate::default() };
         let (mut tags, mut unusable) = (Tags::new(), Invalid::new());
         if plan.layout == Layout::Long {
@@ -79,7 +78,7 @@ impl Maker {
             candidate.tags = Some(text);
         }
         let head = Head { at, position: view.record.position, record_time: sent.unwrap_or(NULL), meta: 0, element };
-        sink(head, metas.intern(&candidate), values, &unusable);
+        staged.push(head, &candidate, &unusable);
         Ok(())
     }
 

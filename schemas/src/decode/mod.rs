@@ -24,6 +24,7 @@ mod meta;
 mod path;
 mod plan;
 mod signals;
+mod staging;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -34,7 +35,7 @@ pub use csv::CsvHeader;
 
 use crate::catalogue::Catalogue;
 use crate::mapping::{Layout, Limits, Mapping};
-use crate::reading::{Accept, Head, IntakeCounts, Interned, Meta, Origin, TripPayload};
+use crate::reading::{Accept, IntakeCounts, Origin, TripPayload};
 use arrow::record_batch::RecordBatch;
 use frame::{Frame, Slot};
 use intake::{Intake, rejected};
@@ -133,16 +134,9 @@ pub struct Decoder {
     plan: Plan,
     intake: Intake,
     maker: Maker,
-    pending: Pending,
-    unmapped: Option<BTreeMap<String, u64>>,
-}
-
-/// The readings of an expanded record, held until its last element is known to be good.
-#[derive(Clone, Debug, Default)]
-struct Pending {
-    heads: Vec<(Head, Arc<Meta>, u64, make::Invalid)>,
-    values: Vec<i64>,
+    /// Trips of a record, held until its last element is known to be good.
     trips: Vec<TripPayload>,
+    unmapped: Option<BTreeMap<String, u64>>,
 }
 
 /// What a good record came to.
@@ -159,25 +153,44 @@ impl Decoder {
     /// [`MappingError`] for the first field that cannot be used.
     pub fn new(ctx: &SourceContext, catalogue: &Arc<Catalogue>) -> Result<Self, MappingError> {
         let (plan, intake) = Intake::new(plan::compile(ctx, catalogue)?);
-        Ok(Self { plan, intake, maker: Maker::default(), pending: Pending::default(), unmapped: None })
+        Ok(Self { plan, intake, maker: Maker::default(), trips: Vec::new(), unmapped: None })
     }
 
     /// Decodes one record: its readings, its trip or its rejection go to `out`, and `counts` gains `records`,
     /// `decoded` or `rejected`, `readings` (one for a trip payload) and `invalid_values`.
-    #[inline]
     pub fn decode(&mut self, record: &Record<'_>, counts: &mut IntakeCounts, out: &mut impl Accept) {
+        self.decode_ahead(record, counts, out);
+        self.flush(out);
+    }
+
+    /// The same for one of many records: its readings may go to `out` with later ones, with [`Decoder::flush`] at the
+    /// latest. In that way nobody waits for memory where vehicles take turns.
+    #[inline]
+    pub fn decode_ahead(&mut self, record: &Record<'_>, counts: &mut IntakeCounts, out: &mut impl Accept) {
         counts.records += 1;
-        match self.attempt(record, out) {
+        let before = self.maker.staged.len();
+        match self.attempt(record) {
             Ok(tally) => {
                 counts.decoded += 1;
                 counts.readings += tally.readings;
                 counts.invalid_values += tally.invalid;
+                self.trips.drain(..).for_each(|trip| out.trip(trip));
+                if self.maker.staged.len() >= staging::AHEAD {
+                    self.flush(out);
+                }
             }
             Err(flaw) => {
+                self.maker.staged.truncate(before);
+                self.trips.clear();
                 counts.rejected += 1;
                 out.reject(rejected(record, flaw));
             }
         }
+    }
+
+    /// Lets all readings go to `out` that are still here.
+    pub fn flush(&mut self, out: &mut impl Accept) {
+        self.maker.staged.flush(self.plan.width, out);
     }
 
     /// The record's event time (of an expanded record its first element's, of a trip payload the record's), µs;
@@ -210,7 +223,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn attempt(&mut self, record: &Record<'_>, out: &mut impl Accept) -> Result<Tally, Flaw> {
+    fn attempt(&mut self, record: &Record<'_>) -> Result<Tally, Flaw> {
         let tags = self.plan.tags || self.unmapped.is_some();
         let own = self.intake.load(&self.plan, record, tags)?;
         let mut tally = Tally::default();
@@ -219,17 +232,11 @@ impl Decoder {
                 let Decoder { plan, intake, maker, .. } = self;
                 let data = own.unwrap_or(&intake.scratch);
                 let view = View { record, data, outer: &intake.outer, inner: None };
-                maker.moment(plan, &view, 0, &mut tally.invalid, &mut |h, m, v, i| out.reading(h, m, v, i))?;
+                maker.moment(plan, &view, 0, &mut tally.invalid)?;
                 tally.readings = 1;
             }
-            (None, Layout::Trip) => {
-                self.trip(record, own, None, &mut tally)?;
-                self.pending.flush(self.plan.width, out);
-            }
-            (Some(_), _) => {
-                self.elements(record, own, &mut tally)?;
-                self.pending.flush(self.plan.width, out);
-            }
+            (None, Layout::Trip) => self.trip(record, own, None, &mut tally)?,
+            (Some(_), _) => self.elements(record, own, &mut tally)?,
         }
         if let Some(counts) = &mut self.unmapped {
             count(counts, &self.intake.outer);
@@ -239,7 +246,6 @@ impl Decoder {
 
     /// Each element of an expanded record.
     fn elements(&mut self, record: &Record<'_>, own: Option<&str>, tally: &mut Tally) -> Result<(), Flaw> {
-        self.pending.clear();
         let Some((slot, name)) = self.plan.each.clone() else { return Ok(()) };
         let spans = {
             let data = own.unwrap_or(&self.intake.scratch);
@@ -249,16 +255,14 @@ impl Decoder {
         for (i, span) in spans.into_iter().enumerate() {
             let named = |flaw: Flaw| Flaw { detail: format!("{name}[{i}]: {}", flaw.detail), ..flaw };
             let tags = self.plan.tags || self.unmapped.is_some();
-            let Decoder { plan, intake, maker, pending, .. } = self;
+            let Decoder { plan, intake, maker, .. } = self;
             let data = own.unwrap_or(&intake.scratch);
             make::scan_element(&mut intake.trie, &mut intake.inner, data, span, tags, &name, i)?;
             if plan.layout == Layout::Trip {
                 self.trip(record, own, Some(span), tally).map_err(named)?;
             } else {
                 let view = View { record, data, outer: &intake.outer, inner: Some(&intake.inner) };
-                maker
-                    .moment(plan, &view, i as u32, &mut tally.invalid, &mut |h, m, v, i| pending.push(h, m, v, i))
-                    .map_err(named)?;
+                maker.moment(plan, &view, i as u32, &mut tally.invalid).map_err(named)?;
                 tally.readings += 1;
             }
             if let Some(counts) = &mut self.unmapped {
@@ -276,40 +280,14 @@ impl Decoder {
         span: Option<Slot>,
         tally: &mut Tally,
     ) -> Result<(), Flaw> {
-        let Decoder { plan, intake, maker, pending, unmapped } = self;
-        if span.is_none() {
-            pending.clear();
-        }
+        let Decoder { plan, intake, maker, trips, unmapped } = self;
         let data = own.unwrap_or(&intake.scratch);
         let view = View { record, data, outer: &intake.outer, inner: span.map(|_| &intake.inner) };
         let mut samples = Samples { trie: &mut intake.samples, frame: &mut intake.sample, unmapped: unmapped.as_mut() };
         let payload = span.map_or(data, |span| span.text(data));
-        let trip = maker.trip(plan, &view, payload, &mut samples, &mut tally.invalid)?;
+        trips.push(maker.trip(plan, &view, payload, &mut samples, &mut tally.invalid)?);
         tally.readings += 1;
-        pending.trips.push(trip);
         Ok(())
-    }
-}
-
-impl Pending {
-    fn clear(&mut self) {
-        self.heads.clear();
-        self.values.clear();
-        self.trips.clear();
-    }
-
-    fn push(&mut self, head: Head, Interned { meta, hash }: Interned<'_>, values: &[i64], invalid: &[u16]) {
-        self.heads.push((head, meta.clone(), hash, invalid.into()));
-        self.values.extend_from_slice(values);
-    }
-
-    fn flush(&mut self, width: usize, out: &mut impl Accept) {
-        for (i, (head, meta, hash, invalid)) in self.heads.drain(..).enumerate() {
-            let values = self.values.get(i * width..(i + 1) * width).unwrap_or_default();
-            out.reading(head, Interned { meta: &meta, hash }, values, &invalid);
-        }
-        self.values.clear();
-        self.trips.drain(..).for_each(|trip| out.trip(trip));
     }
 }
 

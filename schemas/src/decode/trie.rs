@@ -1,7 +1,7 @@
 //! The mapped paths as a tree, by which one pass over a JSON record finds all of them.
 //!
 //! Records of a source mostly have the same keys in the same order, so each node remembers which key followed which:
-//! a right guess costs one comparison of bytes and no hash.
+//! a right guess costs one comparison of bytes and no hash. Keys that nothing maps are remembered, too, some of them.
 
 use super::frame::{Frame, Kind as Frames, Slot};
 use super::path::{self, Step};
@@ -30,9 +30,34 @@ struct Node {
     items: Vec<(u32, Edge)>,
     /// `follow[i + 1]` is the edge that last came behind edge `i`; `follow[0]` the first one.
     follow: Vec<u32>,
+    /// Edges of keys that nothing maps.
+    strays: usize,
     /// Slots and nodes below.
     slots: Vec<u16>,
     nodes: Vec<u16>,
+}
+
+/// Keys that nothing maps which a node remembers, and their longest.
+const STRAYS: usize = 64;
+
+impl Node {
+    fn add(&mut self, key: &str) -> u32 {
+        let next = self.edges.len() as u32;
+        let plain = !key.bytes().any(|b| matches!(b, b'"' | b'\\' | 0..0x20));
+        self.edges.push(Edge { key: key.into(), plain, ..Edge::default() });
+        self.follow.push(next + 1);
+        self.keys.insert(key.into(), next);
+        next
+    }
+
+    /// An edge for a key that nothing maps: it is found as quickly then, and leads nowhere.
+    #[cold]
+    fn remember(&mut self, key: &str) -> Option<u32> {
+        (self.strays < STRAYS && key.len() <= STRAYS).then(|| {
+            self.strays += 1;
+            self.add(key)
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -94,13 +119,8 @@ impl Trie {
         let node = &mut self.nodes[node];
         match step {
             Step::Key(key) => {
-                let next = node.edges.len() as u32;
-                let i = *node.keys.entry(key.as_str().into()).or_insert(next);
-                if i == next {
-                    let plain = !key.bytes().any(|b| matches!(b, b'"' | b'\\' | 0..0x20));
-                    node.edges.push(Edge { key: key.as_str().into(), plain, ..Edge::default() });
-                    node.follow.push(next + 1);
-                }
+                let known = node.keys.get(key.as_str()).copied();
+                let i = known.unwrap_or_else(|| node.add(key));
                 &mut node.edges[i as usize]
             }
             Step::Index(index) => {
@@ -240,7 +260,8 @@ impl<'a> Pass<'a, '_> {
     #[inline]
     fn find(&mut self, node: u16, before: &mut usize, key: &str) -> Option<Found> {
         let node = self.trie.nodes.get_mut(node as usize)?;
-        let i = *node.keys.get(key)?;
+        let known = node.keys.get(key).copied();
+        let i = known.or_else(|| node.remember(key))?;
         if let Some(follow) = node.follow.get_mut(*before) {
             *follow = i;
         }

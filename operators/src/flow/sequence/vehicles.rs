@@ -1,12 +1,14 @@
 //! All vehicles of a worker: who is due, whose turn it is, and what a checkpoint holds of them.
 
 use super::aliases::Aliases;
+use super::turns::{NONE, Turns};
 use super::{Mark, Results, StateOptions};
 use crate::config::KernelConfig;
 use crate::facts::{Change, TripFact, VehicleFact};
 use crate::pack::{pack, unpack, unpack_front};
-use crate::sequence::{Incoming, Outcome, Packed, VehicleState, split_key};
+use crate::sequence::{Outcome, Packed, VehicleState, split_key};
 use drivetrain_schemas::key;
+use drivetrain_schemas::prefetch::prefetch;
 use drivetrain_schemas::reading::{Meta, Origin, ReadingBatch};
 use drivetrain_schemas::records::{self, Records};
 use hashbrown::HashTable;
@@ -50,6 +52,8 @@ struct Slot {
     /// It has changed since the last checkpoint.
     touched: bool,
     aliases: Aliases,
+    /// Its turn in this epoch ([`Turns`]).
+    turn: u32,
 }
 
 /// What stands before a vehicle's packed head in a checkpoint.
@@ -92,7 +96,7 @@ pub(super) struct Vehicles {
     /// Changed since the last checkpoint; None: nobody asks.
     touched: Option<Vec<u32>>,
     last_flush: i64,
-    order: Vec<(u32, i64, u32, u32)>,
+    turns: Turns,
     ending: Option<Ending>,
     problem: Option<String>,
 }
@@ -112,7 +116,7 @@ impl Vehicles {
             dirty: Vec::new(),
             touched: keeps.then(Vec::new),
             last_flush: i64::MIN,
-            order: Vec::new(),
+            turns: Turns::default(),
             ending: None,
             problem: None,
         }
@@ -265,26 +269,25 @@ impl Vehicles {
     }
 
     fn readings(&mut self, batches: &mut [ReadingBatch], wall: i64, outcome: &mut Outcome) {
-        let mut order = std::mem::take(&mut self.order);
+        let mut turns = std::mem::take(&mut self.turns);
         for (b, batch) in batches.iter_mut().enumerate() {
-            let mut last = (u32::MAX, 0);
+            self.turns_of(batch, &mut turns);
             for (row, head) in batch.heads.iter().enumerate() {
-                if last.0 != head.meta {
-                    let meta = &mut batch.metas[head.meta as usize];
-                    last = (head.meta, self.slot(batch.hashes[head.meta as usize], meta));
-                    self.slots[last.1 as usize].aliases.unify(meta);
-                }
-                order.push((last.1, head.at, b as u32, row as u32));
+                turns.add(turns.of[head.meta as usize], (head.at, b as u32, row as u32));
             }
         }
-        // The kernels order the rest by content: what stands first here does not matter beyond (vehicle, time).
-        order.sort_unstable();
+        turns.sort();
         let mut incoming = Vec::new();
-        for group in order.chunk_by(|a, b| a.0 == b.0) {
-            let vehicle = group[0].0;
-            incoming.clear();
-            incoming.extend(group.iter().map(|&(_, _, batch, row)| Incoming { batch, row }));
+        for turn in 0..turns.vehicles.len() {
+            let vehicle = turns.vehicles[turn];
+            if let Some(next) = turns.vehicles.get(turn + 1)
+                && let Held::Live(state) = &self.slots[*next as usize].held
+            {
+                prefetch(&**state);
+            }
+            turns.take(turn, &mut incoming);
             let slot = &mut self.slots[vehicle as usize];
+            slot.turn = NONE;
             let Some(state) = live(slot, self.touched.is_some(), &mut self.problem) else { continue };
             state.apply(&self.config, batches, &mut incoming, outcome);
             slot.deadline = state.deadline();
@@ -295,8 +298,30 @@ impl Vehicles {
             Self::touch(&mut self.touched, slot, vehicle);
             slot.schedule(vehicle, &mut self.deadlines);
         }
-        order.clear();
-        self.order = order;
+        turns.clear();
+        self.turns = turns;
+    }
+
+    /// The turn of each of a batch's circumstances. All vehicles are looked for before the first is looked at: by then its
+    /// memory has come.
+    fn turns_of(&mut self, batch: &mut ReadingBatch, turns: &mut Turns) {
+        let mut places = std::mem::take(&mut turns.of);
+        places.clear();
+        places.extend(batch.hashes.iter().map(|hash| self.find(*hash, |_| true).unwrap_or(u32::MAX)));
+        for (i, (meta, hash)) in batch.metas.iter_mut().zip(&batch.hashes).enumerate() {
+            if let Some(ahead) = places.get(i + 8).and_then(|place| self.slots.get(*place as usize)) {
+                prefetch(ahead);
+            }
+            let mut place = places[i];
+            let is_it = |slot: &Slot| slot.aliases.have(meta) || slot.vehicle == meta.vehicle;
+            if !self.slots.get(place as usize).is_some_and(is_it) {
+                place = self.slot(*hash, meta);
+            }
+            let slot = &mut self.slots[place as usize];
+            slot.aliases.unify(meta);
+            places[i] = turns.turn(&mut slot.turn, place);
+        }
+        turns.of = places;
     }
 
     /// The place of the vehicle with these circumstances. The name is compared only where the pointer is not known.
@@ -416,6 +441,7 @@ impl Slot {
             dirty: false,
             touched: false,
             aliases: Aliases::default(),
+            turn: NONE,
         }
     }
 

@@ -9,7 +9,7 @@ mod values;
 
 use super::*;
 use crate::catalogue::SignalConfig;
-use crate::reading::{Interned, NULL, Reject};
+use crate::reading::{Head, Interned, Meta, NULL, Reject};
 
 /// One reading with its metadata, as a test compares it.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,7 @@ pub(super) struct Collect {
 }
 
 impl Accept for Collect {
-    fn reading(&mut self, head: Head, Interned { meta, hash }: Interned<'_>, values: &[i64], invalid: &[u16]) {
+    fn reading(&mut self, head: Head, Interned { meta, hash, .. }: Interned<'_>, values: &[i64], invalid: &[u16]) {
         assert_eq!(hash, crate::key::hash(&meta.vehicle));
         let (meta, values, invalid) = (meta.clone(), values.to_vec(), invalid.to_vec());
         self.readings.push(Seen { head, meta, values, invalid });
