@@ -33,7 +33,7 @@ pub(crate) struct Collect {
 }
 
 impl Accept for Collect {
-    fn reading(&mut self, head: Head, Interned { meta, hash }: Interned<'_>, values: &[i64], invalid: &[u16]) {
+    fn reading(&mut self, head: Head, Interned { meta, hash, .. }: Interned<'_>, values: &[i64], invalid: &[u16]) {
         if hash != drivetrain_schemas::key::hash(&meta.vehicle) {
             self.broken.push(format!("{hash:x} is not the hash of {:?}", meta.vehicle));
         }

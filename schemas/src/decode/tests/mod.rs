@@ -1,5 +1,6 @@
 //! Tests of the decoder by layout; `Collect` is what a source operator would be.
 
+mod ahead;
 mod broken;
 mod columnar;
 mod layouts;
