@@ -86,5 +86,9 @@ fn what_cannot_be_asked_for_is_refused() {
     assert!(refused(&["--for", "soon"]).contains("--for"));
     assert!(refused(&["--workers", "0"]).contains("--workers"));
     assert!(refused(&["--readings", "0"]).contains("--readings"));
+    assert!(
+        refused(&["--guard", "--readings", "9"]).contains("--guard"),
+        "what is usual is known of the default sizes only"
+    );
     assert!(refused(&["--scratch", "/nowhere/at/all"]).contains("--scratch"));
 }

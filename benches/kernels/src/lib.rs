@@ -202,6 +202,3 @@ impl Driving {
         ]
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -84,12 +84,18 @@ fn values<'a>(setup: &'a Setup, reading: &'a Reading) -> impl Iterator<Item = (&
     signals.map(|(signal, value)| (signal.name.as_str(), fixed::format(i128::from(*value), signal.decimals)))
 }
 
+fn signals(out: &mut String, setup: &Setup, reading: &Reading) {
+    for (name, value) in values(setup, reading) {
+        let _ = write!(out, ",\"{name}\":{value}");
+    }
+}
+
 /// One moment a record. `more` stands behind the signals: nothing, or further members with a comma before them.
 pub fn wide(setup: &Setup, readings: &[Reading], more: impl Fn(usize) -> String) -> Vec<String> {
     let record = |(i, reading): (usize, &Reading)| {
         let mut out = String::new();
         circumstances(&mut out, reading);
-        values(setup, reading).for_each(|(name, value)| drop(write!(out, ",\"{name}\":{value}")));
+        signals(&mut out, setup, reading);
         out + &more(i) + "}"
     };
     readings.iter().enumerate().map(record).collect()
@@ -122,7 +128,7 @@ pub fn trips(setup: &Setup, readings: &[Reading], vehicles: usize, samples: usiz
             for (i, reading) in part.iter().enumerate() {
                 let comma = if i > 0 { "," } else { "" };
                 let _ = write!(record, "{comma}{{\"at\":\"{}\"", format_rfc3339(reading.at));
-                values(setup, reading).for_each(|(name, value)| drop(write!(record, ",\"{name}\":{value}")));
+                signals(&mut record, setup, reading);
                 record.push('}');
             }
             out.push(record + "]}");

@@ -5,6 +5,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use drivetrain_kernels::records::{columns, csv, decode, decoder, long, origin, trips, wide};
 use drivetrain_kernels::{Setup, readings};
 use drivetrain_schemas::decode::Body;
+use std::hint::black_box;
 
 /// Seconds, so that all forms together do not take much memory.
 const SHORT: usize = SECONDS / 10;
@@ -30,6 +31,12 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     let n = readings.len();
     let mut group = criterion.benchmark_group("decode");
     let records = wide(&setup, &readings, |_| String::new());
+    // The yardstick: what a general parser takes for the same records.
+    group.throughput(of_records(&records));
+    group.bench_function("serde_json_value", |b| {
+        let parse = |record: &String| serde_json::from_str::<serde_json::Value>(record).unwrap();
+        b.iter(|| records.iter().map(parse).for_each(|value| drop(black_box(value))));
+    });
     json(&mut group, "json_wide", "{}", &records, n);
     json(&mut group, "json_wide_no_tags", r#"{"tags":false}"#, &records, n);
     // What clean does with a value that is none: null, and counted.

@@ -61,8 +61,9 @@ pub struct BenchArgs {
     /// Where input and results are kept until the end [default: the system's temporary directory].
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
-    /// End with code 1 when a part costs more than it may, measured by another part of the same run.
-    #[arg(long)]
+    /// End with code 1 when a part costs more than it may, measured by another part of the same run; with the default
+    /// vehicles and readings and one worker, for which it is known what is usual.
+    #[arg(long, conflicts_with_all = ["workers", "vehicles", "readings"])]
     guard: bool,
     /// What a process that `bench` has started measures.
     #[arg(long, hide = true, requires_all = ["scratch", "input"])]
@@ -172,7 +173,8 @@ fn config() -> Result<Config, Failure> {
 fn compare(args: &BenchArgs) -> Result<(), Failure> {
     let limit = parse_duration(&args.duration).map_err(|e| Failure::usage(format!("--for: {e}")))?;
     let limit = Duration::from_micros(limit.unsigned_abs());
-    let targets = targets(args.workers.unwrap_or_else(cores));
+    let workers = if args.guard { 1 } else { args.workers.unwrap_or_else(cores) };
+    let targets = targets(workers);
     let stop = super::stop_on_signals()?;
     let scratch = scratch(args.scratch.as_deref())?;
     let input = scratch.path().join("readings.jsonl");

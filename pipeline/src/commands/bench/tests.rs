@@ -11,12 +11,12 @@ fn report(found: &[Measured]) -> Report {
     Report::new(Setting::new(10, 1_000_000, 317_000_000), 3, found)
 }
 
-/// A run in which each part costs what it may, times `factor`.
+/// A run in which each part costs what is usual, times `factor`.
 fn run(factor: impl Fn(Part) -> f64) -> Vec<Line> {
     let bounds = guard::ratios(&[]);
     let of: std::collections::BTreeSet<Part> = bounds.iter().map(|ratio| ratio.of).collect();
-    let limits = bounds.iter().map(|ratio| (ratio.part, ratio.most));
-    let costs = limits.chain(of.into_iter().map(|part| (part, 1.0)));
+    let usual = bounds.iter().map(|ratio| (ratio.part, ratio.usual));
+    let costs = usual.chain(of.into_iter().map(|part| (part, 1.0)));
     let found: Vec<Measured> = costs.map(|(part, cost)| measured(part, 1, 1.0, cost * factor(part))).collect();
     report(&found).measurements
 }
@@ -46,17 +46,18 @@ fn medians_and_spreads() {
     assert_eq!(texts, ["1.23M", "1.00M", "45.7k", "999", "123k", "12.3M"]);
 }
 
-/// Everything is guarded that is no yardstick; what costs its limit passes, and noise below; twice the usual does not,
-/// whichever part it is.
+/// Everything is guarded that is no yardstick; half as much again passes as noise, twice the usual does not, whichever part
+/// it is.
 #[test]
 fn the_guard_finds_a_doubling_of_each_part() {
     let holds = |factor: &dyn Fn(Part) -> f64| guard::check(&guard::ratios(&run(factor))).is_ok();
     assert!(holds(&|_| 1.0) && holds(&|_| 0.7) && holds(&|_| 20.0), "a slower machine is no regression");
+    let noisy = |part: Part| if [Part::Parse, Part::Rows].contains(&part) { 1.0 } else { 1.5 };
+    assert!(holds(&noisy));
     let guarded: Vec<Part> = guard::ratios(&[]).iter().map(|ratio| ratio.part).collect();
     assert_eq!(guarded, [Part::Decode, Part::Kernels, Part::Columns, Part::History, Part::Answers, Part::Job]);
     for part in guarded {
-        // The limit is 1.75 times the usual.
-        let doubled = |p: Part| if p == part { 2.0 / 1.75 } else { 1.0 };
+        let doubled = |p: Part| if p == part { 2.0 } else { 1.0 };
         let error = guard::check(&guard::ratios(&run(doubled))).unwrap_err();
         assert_eq!(error.matches(" : ").count(), 1, "{part:?}: {error}");
     }

@@ -1,7 +1,7 @@
 //! The benches measure what they say: every form of the readings decodes to the same ones.
 
-use super::*;
-use crate::records::{Count, csv, decode, decoder, long, origin, trips, wide};
+use drivetrain_kernels::records::{Count, columns, csv, decode, decoder, long, origin, trips, wide};
+use drivetrain_kernels::{Setup, WIDTH, batches, readings};
 use drivetrain_schemas::decode::Body;
 
 fn sum(setup: &Setup, mapping: &str, records: &[String]) -> Count {
@@ -19,7 +19,7 @@ fn every_form_is_the_same_readings() {
     let lines = lines.iter().map(|line| Body::Csv { header: &header, line: line.as_bytes() });
     let found = decode(&mut decoder(&setup, "{}"), &origin(), lines);
     assert_eq!((found.readings, found.sum), (910, expected.sum));
-    let batch = records::columns(&setup, &readings);
+    let batch = columns(&setup, &readings);
     let rows = (0..batch.num_rows()).map(|row| Body::Columns { batch: &batch, row });
     let found = decode(&mut decoder(&setup, "{}"), &origin(), rows);
     assert_eq!((found.readings, found.sum), (910, expected.sum));
