@@ -19,6 +19,14 @@ lint:
 demo:
     cargo run --release -- demo --for 30s
 
+# Each kernel by itself (criterion); `just kernels decode` for some of them.
+kernels *FILTER:
+    cargo bench -p drivetrain-kernels -- {{FILTER}}
+
+# This machine: decoding, kernels and the whole job, in about a minute.
+bench *ARGS:
+    cargo run --release -- bench {{ARGS}}
+
 # drivetrain against Flink and Kafka Streams on the same job: table, JSON, chart (Java, Maven, confluent-kafka for Python).
 compare *ARGS:
     cargo build --release

@@ -1,7 +1,7 @@
 //! The command line. Results on stdout, logs on stderr; exit code 0 done, 1 the job failed, 2 the command line or the
 //! configuration is wrong.
 
-use crate::commands::{check, compact, demo, replay, run};
+use crate::commands::{bench, check, compact, demo, replay, run};
 use crate::simulate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drivetrain_query::{live, schema, sql};
@@ -54,6 +54,8 @@ enum Command {
     Compact(compact::CompactArgs),
     /// Checks a configuration; with --input shows what it makes of some records. Writes nothing.
     Check(check::CheckArgs),
+    /// How fast this machine is at it: decoding, kernels and the whole job on simulated readings; a table, JSON, a chart.
+    Bench(bench::BenchArgs),
     /// What the tables, topics and documents are.
     Schema(schema::SchemaArgs),
 }
@@ -123,6 +125,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Live(args) => live::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() }),
         Command::Compact(args) => compact::compact(args),
         Command::Check(args) => check::check(args),
+        Command::Bench(args) => bench::bench(args),
         Command::Schema(args) => {
             schema::run(&args).map_err(|e| Failure { code: e.exit_code(), message: e.to_string() })
         }

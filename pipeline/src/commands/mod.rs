@@ -1,5 +1,6 @@
 //! The commands that run a job.
 
+pub mod bench;
 pub mod check;
 mod cluster;
 pub mod compact;
