@@ -61,8 +61,9 @@ pub fn decode<'a>(decoder: &mut Decoder, origin: &Arc<Origin>, bodies: impl Iter
     for (position, body) in bodies.enumerate() {
         let position = position as i64;
         let record = Record { origin, position, timestamp: None, key: None, headers: &[], body };
-        decoder.decode(&record, &mut counts, &mut out);
+        decoder.decode_ahead(&record, &mut counts, &mut out);
     }
+    decoder.flush(&mut out);
     out
 }
 

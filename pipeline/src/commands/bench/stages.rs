@@ -61,12 +61,13 @@ fn parse(records: &[&[u8]]) -> Result<Measured, Failure> {
 /// Gathers readings as the source operator does for one worker.
 struct Gather {
     batch: ReadingBatch,
+    serial: u64,
     rejects: usize,
 }
 
 impl Accept for Gather {
     fn reading(&mut self, head: Head, interned: Interned<'_>, values: &[i64], invalid: &[u16]) {
-        self.batch.push_interned(head, interned, values);
+        self.batch.push_interned(head, interned, self.serial, values);
         self.batch.mark_invalid(invalid);
     }
 
@@ -85,17 +86,19 @@ fn decode(config: &Config, resolved: &Resolved, records: &[&[u8]]) -> Result<(Me
     let name = resolved.sources.first().map_or_else(|| "".into(), |source| source.name.clone());
     let origin = Arc::new(Origin { source: name, name: "bench".into(), partition: 0 });
     let (width, mut counts) = (resolved.catalogue.width(), IntakeCounts::default());
-    let (mut position, mut rejects) = (0, 0);
+    let (mut position, mut serial, mut rejects) = (0, 0, 0);
     let (measured, batches) = timed(Part::Decode, records.len(), || {
         let chunk = |chunk: &[&[u8]]| {
             let batch = ReadingBatch::with_capacity(origin.clone(), width, chunk.len());
-            let mut gather = Gather { batch, rejects: 0 };
+            serial += 1;
+            let mut gather = Gather { batch, serial, rejects: 0 };
             for record in chunk {
                 position += 1;
                 let (origin, body) = (&origin, Body::Json(record));
                 let record = Record { origin, position, timestamp: None, key: None, headers: &[], body };
-                decoder.decode(&record, &mut counts, &mut gather);
+                decoder.decode_ahead(&record, &mut counts, &mut gather);
             }
+            decoder.flush(&mut gather);
             rejects += gather.rejects;
             gather.batch
         };

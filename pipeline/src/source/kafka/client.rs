@@ -299,11 +299,11 @@ fn configure(settings: &KafkaSettings) -> ClientConfig {
         // A client whose queue is full sleeps for a second otherwise.
         ("fetch.queue.backoff.ms", "2"),
         ("fetch.wait.max.ms", "100"),
-        // What is fetched ahead is memory, a partition's for itself, and most of it in a recovery: 4 MB are some 18,000
+        // What is fetched ahead is memory, a partition's for itself, and most of it in a recovery: 2 MB are some 9,000
         // readings. One answer of the broker may go beyond that, by so much compressed.
         ("fetch.message.max.bytes", "524288"),
         ("queued.min.messages", "50000"),
-        ("queued.max.messages.kbytes", "4096"),
+        ("queued.max.messages.kbytes", "2048"),
         ("topic.metadata.refresh.interval.ms", "60000"),
     ] {
         config.set(key, value);
