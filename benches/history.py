@@ -34,27 +34,34 @@ def day_of(number):
 
 
 class History:
-    """The data directory; `grow` adds days."""
+    """The data directory; `grow` adds days. One that is there already goes on where it ended."""
 
     def __init__(self, drivetrain, directory, vehicles, minutes):
-        self.drivetrain, self.data, self.days, self.sequence = drivetrain, directory / "data", 0, 1000
-        records = directory / "records.jsonl.zst"
-        self.call("simulate", "--vehicles", vehicles, "--for", f"{minutes}m", "--faults", "--broken", "0.1%",
-                  "--out", records)
-        self.base, self.minutes = directory / "base", minutes
-        self.call("replay", "--config", CONFIG, "--data", self.base, records)
-        records.unlink()
+        self.drivetrain, self.data, self.base, self.minutes = drivetrain, directory / "data", directory / "base", minutes
+        begins = not self.data.exists()
+        if begins:
+            records = directory / "records.jsonl.zst"
+            self.call("simulate", "--vehicles", vehicles, "--for", f"{minutes}m", "--faults", "--broken", "0.1%",
+                      "--out", records)
+            self.call("replay", "--config", CONFIG, "--data", self.base, records)
+            records.unlink()
         lines = [json.loads(line[9:]) for line in (self.base / "manifest" / "g1.jsonl").read_text().splitlines()]
         # Records without a readable time, or with a wrong one, lie in days of their own: those of rejects are moved.
         self.files = [f for line in lines for f in line["files"]
                       if "date=" not in f["path"] or str(FIRST) in f["path"] or f["table"] == "rejects"]
         self.epochs, self.format = lines[-1]["committed_epoch"] + 1, lines[-1]["format"]
+        self.ends = {t: self.final(t) for t in STATES}
+        if not begins:
+            # Its first line is the beginning, each further one a day.
+            self.days = len((self.data / "manifest" / "g1.jsonl").read_text().splitlines()) - 1
+            self.sequence = 1_000_000 * self.days
+            return
+        self.days, self.sequence = 0, 1000
         for name in ("manifest", "bindings"):
             (self.data / name).mkdir(parents=True)
         for name in ("catalogue.json", "drivetrain.json"):
             (self.data / name).write_bytes((self.base / name).read_bytes())
         shutil.copytree(self.base / "live", self.data / "live")
-        self.ends = {t: self.final(t) for t in STATES}
         self.publish([], -1)
 
     def call(self, *arguments):

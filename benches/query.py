@@ -7,12 +7,12 @@ anomalies, quality and rejects; each further day is the same day moved on (histo
 leaves it; `drivetrain compact` then does what configs/fleet.toml says: days older than 7 have no retractions any more, the
 newest 7 are as the job left them. Readings are there of the newest day of each size only. At each number of --days all queries are asked. In the end one
 more day is added in --files files a table, as of a job that runs all day (0: not), and all are asked again. When DIRECTORY has
-a history already, that is asked as it is.
+a history already, it is taken as it is.
 
 Queries: those of docs/query.md, with the newest day for its 2026-05-01, and some more. Each round asks each query of both in
 turn. `sql` is a process each time (`select 1` says what that costs); DuckDB is a fresh connection in this process on the
 views of `drivetrain schema --format duckdb`; making the views (it reads the footers of all files) is a line of its own. Both
-must give as many rows. The files are in the page cache after the first round. A query that takes longer than a minute is
+must give as many rows. CPU is user and system time of all threads: on a machine with others it says more. The files are in the page cache after the first round. A query that takes longer than a minute is
 given up.
 
 Pruned, by EXPLAIN ANALYZE: files that are left by day, of those of the tables; then what is left of the row groups by
@@ -24,6 +24,7 @@ Needs pyarrow and duckdb, and a release build of the program.
 import argparse
 import json
 import re
+import resource
 import statistics
 import subprocess
 import threading
@@ -98,6 +99,11 @@ def queries(day):
     }
 
 
+def cpu_ms(who):
+    used = resource.getrusage(who)
+    return (used.ru_utime + used.ru_stime) * 1000
+
+
 class Drivetrain:
     def __init__(self, program, data):
         self.program, self.data = program, data
@@ -107,10 +113,10 @@ class Drivetrain:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT).stdout
 
     def ask(self, query, epoch):
-        """(ms, rows)"""
-        began = time.perf_counter()
+        """(ms, ms of CPU, rows)"""
+        began, cpu = time.perf_counter(), cpu_ms(resource.RUSAGE_CHILDREN)
         text = self.call("--format", "json", *(["--as-of", str(epoch)] if epoch else []), query)
-        return (time.perf_counter() - began) * 1000, text.count("\n")
+        return (time.perf_counter() - began) * 1000, cpu_ms(resource.RUSAGE_CHILDREN) - cpu, text.count("\n")
 
     def pruned(self, query, epoch, files):
         """What EXPLAIN ANALYZE says. One partition, so that a file is one range."""
@@ -143,18 +149,18 @@ class Duck:
         return connection, (time.perf_counter() - began) * 1000
 
     def ask(self, query):
-        """(ms, rows, ms of making the views)"""
+        """(ms, ms of CPU, rows, ms of making the views)"""
         connection, views = self.connect()
         timer = threading.Timer(LIMIT, connection.interrupt)
         timer.start()
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), cpu_ms(resource.RUSAGE_SELF)
         try:
             rows = connection.sql(query).to_arrow_table()
         finally:
             timer.cancel()
-            took = (time.perf_counter() - began) * 1000
+            took, cpu = (time.perf_counter() - began) * 1000, cpu_ms(resource.RUSAGE_SELF) - cpu
             connection.close()
-        return took, len(rows), views
+        return took, cpu, len(rows), views
 
 
 def for_duckdb(query):
@@ -211,27 +217,26 @@ def measure(program, data, status, args):
             two = attempt(duck.ask, other) if other else None
             for i, answer in enumerate((one, two)):
                 if answer:
-                    took[name][i].append(answer[0])
-                    rows[name][i] = answer[1]
+                    took[name][i].append(answer[:2])
+                    rows[name][i] = answer[2]
                 if not answer or answer[0] > 10_000:
                     # Once is enough.
                     over.add((name, i))
             if two:
-                views.append(two[2])
-            if one and two and one[1] != two[1]:
-                print(f"NOT THE SAME: {name}: {one[1]} rows, DuckDB {two[1]}", flush=True)
-    print("| query | rows | sql, ms | DuckDB, ms | sql / DuckDB | files left by day | row groups by statistics | by Bloom filter "
-          "| rows by page index |\n|---|---|---|---|---|---|---|---|---|")
+                views.append(two[3])
+            if one and two and one[2] != two[2]:
+                print(f"NOT THE SAME: {name}: {one[2]} rows, DuckDB {two[2]}", flush=True)
+    print("| query | rows | sql, ms | DuckDB, ms | CPU: sql, ms | DuckDB, ms | files left by day | row groups by statistics | by Bloom filter "
+          "| rows by page index |\n|---|---|---|---|---|---|---|---|---|---|")
     medians = {}
     for name, query in asked.items():
-        ms = [statistics.median(t) if t else None for t in took[name]]
+        ms, cpu = ([statistics.median(a[i] for a in t) if t else None for t in took[name]] for i in (0, 1))
         medians[name] = ms[0]
         epoch = (days - 1) * epochs - 1 if "as of" in name and days > 1 else None
         pruned = attempt(drivetrain.pruned, query, epoch, files_of(query, status)) if ms[0] else None
-        shown = [f"{m:,.0f}" if m else "-" for m in ms]
-        ratio = f"{ms[0] / ms[1]:.2f}" if all(ms) and name != "select 1" else "-"
+        shown = [f"{m:,.0f}" if m else "-" for m in (*ms, *cpu)]
         count = rows[name][0] if rows[name][0] is not None else rows[name][1]
-        print(f"| {name} | {count if count is not None else 'over a minute'} | {shown[0]} | {shown[1]} | {ratio} "
+        print(f"| {name} | {count if count is not None else 'over a minute'} | {' | '.join(shown)} "
               f"| {' | '.join(pruned or ['-'] * 4)} |", flush=True)
     if views:
         print(f"\nDuckDB's views: {statistics.median(views):,.0f} ms to make", flush=True)
@@ -260,11 +265,9 @@ def main():
         print(", ".join(f"{t} {n[0]:,} files {n[2] / 1e6:,.1f} MB" for t, n in status.items()) + "\n")
         results[title] = measure(args.drivetrain, data, status, args)
 
-    if data.exists():
-        return stage("as it is")
     args.directory.mkdir(parents=True, exist_ok=True)
     history = History(args.drivetrain, args.directory, args.vehicles, args.minutes)
-    for days in args.days:
+    for days in (d for d in args.days if d >= history.days):
         began = time.perf_counter()
         while history.days < days:
             history.grow(readings=history.days + 1 == days)
