@@ -9,11 +9,11 @@ newest 7 are as the job left them. Readings are there of the newest day of each 
 more day is added in --files files a table, as of a job that runs all day (0: not), and all are asked again. When DIRECTORY has
 a history already, it is taken as it is.
 
-Queries: those of docs/query.md, with the newest day for its 2026-05-01, and some more. Each round asks each query of both in
-turn. `sql` is a process each time (`select 1` says what that costs); DuckDB is a fresh connection in this process on the
-views of `drivetrain schema --format duckdb`; making the views (it reads the footers of all files) is a line of its own. Both
-must give as many rows. CPU is user and system time of all threads: on a machine with others it says more. The files are in the page cache after the first round. A query that takes longer than a minute is
-given up.
+Queries: those of docs/query.md, with the newest day for its 2026-05-01, and some more. Each is asked of both in turn. `sql`
+is a process each time (`select 1` says what that costs); DuckDB is a fresh connection in this process on the views of
+`drivetrain schema --format duckdb`; making the views (it reads the footers of all files) is a line of its own. Both must give
+as many rows. CPU is user and system time of all threads: on a machine with others it says more. The files are in the page
+cache after the first round. A query that takes longer than a minute is given up.
 
 Pruned, by EXPLAIN ANALYZE: files that are left by day, of those of the tables; then what is left of the row groups by
 statistics, then by Bloom filter; then the rows left by page index.
@@ -48,7 +48,7 @@ def arguments():
     parser.add_argument("--days", type=int, nargs="+", default=[1, 11, 112])
     parser.add_argument("--files", type=int, default=1440)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", help="names of queries that contain this")
+    parser.add_argument("--only", nargs="+", help="queries whose names contain one of these")
     return parser.parse_args()
 
 
@@ -60,8 +60,8 @@ def documented(day, next_day):
     text = (Path(__file__).parent.parent / "docs" / "query.md").read_text()
     found = re.findall(r"^```sql\n(select .*?);\n```", text, flags=re.M | re.S)
     assert len(found) == len(names), [q[:40] for q in found]
-    # A trip's id begins with its vehicle in configs/fleet.toml. The second has events.
-    here = {"2026-05-02": str(next_day), "2026-05-01": str(day), "'trp-000001-0001:": "'veh-000001:trp-000001-0002:"}
+    # That vehicle's second trip has events.
+    here = {"2026-05-02": str(next_day), "2026-05-01": str(day), "'veh-000001:trp-000001-0001:": "'veh-000001:trp-000001-0002:"}
     for old, new in here.items():
         found = [q.replace(old, new) for q in found]
     return dict(zip(names, found))
@@ -143,7 +143,7 @@ class Duck:
 
     def connect(self):
         connection = duckdb.connect()
-        connection.execute("set threads = 2; set TimeZone = 'UTC'")
+        connection.execute("set threads = 2; set memory_limit = '4GB'; set TimeZone = 'UTC'")
         began = time.perf_counter()
         connection.execute(self.views)
         return connection, (time.perf_counter() - began) * 1000
@@ -195,6 +195,20 @@ def attempt(ask, *arguments):
     return None
 
 
+def rounds(ask, other, count):
+    """Asks both in turn: by system, the answers."""
+    answers, over = ([], []), set()
+    for _ in range(count):
+        for i, (asked, query) in enumerate((ask, other)):
+            answer = attempt(asked, *query) if query and i not in over else None
+            if answer:
+                answers[i].append(answer)
+            if not answer or answer[0] > 10_000:
+                # Once is enough.
+                over.add(i)
+    return answers
+
+
 def measure(program, data, status, args):
     """Prints the table; returns the medians of `sql` by query."""
     line = (data / "manifest" / "g1.jsonl").read_text().splitlines()[-1]
@@ -202,44 +216,32 @@ def measure(program, data, status, args):
     day = FIRST.fromisoformat(newest)
     days = (day - FIRST).days + 1
     epochs = (json.loads(line[9:])["history_epoch"] + 1) // days
-    asked = {n: q for n, q in queries(day).items() if not args.only or args.only in n}
     drivetrain, duck = Drivetrain(program, data), Duck(program, data)
-    took = {n: ([], []) for n in asked}
-    rows, views, over = {n: [None, None] for n in asked}, [], set()
-    for _ in range(args.rounds):
-        for name, query in asked.items():
-            epoch = (days - 1) * epochs - 1 if "as of" in name and days > 1 else None
-            one = attempt(drivetrain.ask, query, epoch) if (name, 0) not in over else None
-            other = for_duckdb(query) if (name, 1) not in over else None
-            if other and epoch:
-                other = "select count(*) from (select * exclude (epoch, diff, date) from trips_log where epoch <= " + str(epoch) + \
-                        " group by all having sum(diff) > 0)"
-            two = attempt(duck.ask, other) if other else None
-            for i, answer in enumerate((one, two)):
-                if answer:
-                    took[name][i].append(answer[:2])
-                    rows[name][i] = answer[2]
-                if not answer or answer[0] > 10_000:
-                    # Once is enough.
-                    over.add((name, i))
-            if two:
-                views.append(two[3])
-            if one and two and one[2] != two[2]:
-                print(f"NOT THE SAME: {name}: {one[2]} rows, DuckDB {two[2]}", flush=True)
-    print("| query | rows | sql, ms | DuckDB, ms | CPU: sql, ms | DuckDB, ms | files left by day | row groups by statistics | by Bloom filter "
-          "| rows by page index |\n|---|---|---|---|---|---|---|---|---|---|")
-    medians = {}
-    for name, query in asked.items():
-        ms, cpu = ([statistics.median(a[i] for a in t) if t else None for t in took[name]] for i in (0, 1))
-        medians[name] = ms[0]
+    print("| query | rows | sql, ms | DuckDB, ms | CPU: sql, ms | DuckDB, ms | files left by day | row groups by statistics "
+          "| by Bloom filter | rows by page index |\n|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    medians, views, notes = {}, [], []
+    for name, query in queries(day).items():
+        if args.only and not any(part in name for part in args.only):
+            continue
         epoch = (days - 1) * epochs - 1 if "as of" in name and days > 1 else None
-        pruned = attempt(drivetrain.pruned, query, epoch, files_of(query, status)) if ms[0] else None
-        shown = [f"{m:,.0f}" if m else "-" for m in (*ms, *cpu)]
-        count = rows[name][0] if rows[name][0] is not None else rows[name][1]
-        print(f"| {name} | {count if count is not None else 'over a minute'} | {' | '.join(shown)} "
-              f"| {' | '.join(pruned or ['-'] * 4)} |", flush=True)
+        other = for_duckdb(query)
+        if epoch:
+            other = f"select count(*) from (select * exclude (epoch, diff, date) from trips_log where epoch <= {epoch} " \
+                    "group by all having sum(diff) > 0)"
+        answers = rounds((drivetrain.ask, (query, epoch)), (duck.ask, other and (other,)), args.rounds)
+        counts = [{a[2] for a in of} for of in answers]
+        if all(counts) and counts[0] != counts[1]:
+            notes.append(f"NOT THE SAME: {name}: {counts[0]} rows, DuckDB {counts[1]}")
+        views += [a[3] for a in answers[1]]
+        middle = [statistics.median(a[i] for a in of) if of else None for i in (0, 1) for of in answers]
+        medians[name] = middle[0]
+        pruned = attempt(drivetrain.pruned, query, epoch, files_of(query, status)) if middle[0] else None
+        shown = [f"{m:,.0f}" if m else "-" for m in middle]
+        count = next((n for of in counts for n in of), "over a minute")
+        print(f"| {name} | {count} | {' | '.join(shown)} | {' | '.join(pruned or ['-'] * 4)} |", flush=True)
     if views:
-        print(f"\nDuckDB's views: {statistics.median(views):,.0f} ms to make", flush=True)
+        print(f"\nDuckDB's views: {statistics.median(views):,.0f} ms to make")
+    print("\n".join(notes), flush=True)
     return medians
 
 
