@@ -188,10 +188,12 @@ impl Driving {
         // 0.01 km/h a second are 1e-2 / 3.6 / 9.80665 g.
         let long = change * 283_255 / 1_000;
         let lat = (self.below(401) - 200) * 1_000;
+        // A gauge that shakes: one that stands still makes each change an anomaly.
+        let fuel = self.fuel + self.below(21);
         let rpm = 800 + self.speed / 5 + self.below(50);
         [
             rpm * 1_000_000,
-            self.fuel * 10_000,
+            fuel * 10_000,
             lat,
             long,
             self.below(3_600) * 100_000,

