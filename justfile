@@ -21,7 +21,7 @@ demo:
 
 # Each kernel by itself (criterion); `just kernels decode` for some of them.
 kernels *FILTER:
-    cargo bench -p drivetrain-kernels -- {{FILTER}}
+    cargo bench --manifest-path benches/kernels/Cargo.toml -- {{FILTER}}
 
 # This machine: decoding, kernels and the whole job, in about a minute.
 bench *ARGS:
