@@ -5,9 +5,9 @@ mod support;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use support::{drivetrain, live, run};
+use support::{drivetrain, live, run, signal};
 
 /// A demo that does not outlive its test.
 struct Demo(Child);
@@ -71,7 +71,7 @@ fn the_broker_has_the_live_topics_copies() {
     assert!(value["score"].is_number() && value["epoch"].is_number(), "{document}");
     assert!(updated(&document) > earlier, "of the demo before, which ended at {earlier}: {document}");
 
-    assert!(Command::new("kill").arg(demo.0.id().to_string()).status().unwrap().success());
+    signal(demo.0.id(), "-TERM");
     assert_eq!(demo.0.wait().unwrap().code(), Some(0));
     let kept = live(&data, "driver_scores");
     assert!(kept.iter().any(|line| line.starts_with(&format!("{key}\t"))), "the files have no {key}: {kept:?}");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use support::job::{complaint, is_stopped};
 use support::mount::Condition;
 use support::world::{readings, small_epochs};
-use support::{assert_same, drivetrain, final_state, replay, run, sql};
+use support::{assert_same, drivetrain, final_state, replay, signal, sql};
 
 type State = Vec<(String, Vec<String>)>;
 
@@ -86,7 +86,7 @@ impl Desk {
             std::thread::park_timeout(Duration::from_millis(5));
         }
         let made = condition();
-        run(Command::new("kill").args(["-CONT", &job.id().to_string()]), 0);
+        signal(job.id(), "-CONT");
         let output = job.wait_with_output().unwrap();
         if made.is_some() {
             complaint(output.status.code(), &said(&output), parts);

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use support::{drivetrain, final_state, replay, repository, run, sql};
+use support::{drivetrain, final_state, replay, repository, run, signal, sql};
 
 const TRIP: &str =
     r#"{"trip_id":"t1","vehicle_id":"v1","driver_id":"d1","data":[{"speed_kmh":50,"g_force_long":-0.5}]}"#;
@@ -350,8 +350,7 @@ fn a_data_directory_in_use_names_who_has_it() {
     let refusals: Vec<Output> = [&[][..], &["--fresh"]]
         .map(|extra| desk.replay(&good(), extra, &desk.path("t.jsonl")).output().unwrap())
         .into();
-    let status = Command::new("kill").arg(demo.id().to_string()).status().unwrap();
-    assert!(status.success());
+    signal(demo.id(), "-TERM");
     let ended = demo.wait().unwrap();
     for output in refusals {
         assert_eq!(output.status.code(), Some(2));

@@ -14,7 +14,7 @@ use support::job::{Job, Simulation, is_stopped};
 use support::kafka::Kafka;
 use support::topics::{consumer, end_offsets, read_all, recreate, truncate, wait_until_read};
 use support::world::{drain, fleet, hurried, state};
-use support::{TOPICS, assert_same, drivetrain, one, run};
+use support::{TOPICS, assert_same, drivetrain, one, run, signal};
 
 /// Far more than it takes, also on a machine that has much else to do.
 const SOON: Duration = Duration::from_secs(120);
@@ -364,7 +364,7 @@ fn an_input_topic_that_is_not_what_it_was_is_never_read_on_in_silence() {
 fn a_stopped_process_is_seen_to_be_stopped() {
     let mut child = Command::new("sleep").arg("60").spawn().unwrap();
     assert!(!is_stopped(child.id()));
-    run(Command::new("kill").args(["-STOP", &child.id().to_string()]), 0);
+    signal(child.id(), "-STOP");
     let until = Instant::now() + SOON;
     while !is_stopped(child.id()) {
         assert!(Instant::now() < until);

@@ -28,7 +28,7 @@ use support::kafka::Kafka;
 use support::steps::STEPS_ON_KAFKA;
 use support::topics::{TIMEOUT, consumer, end_offsets, latest, recreate, truncate, wait_until_read};
 use support::world::{hurried, state};
-use support::{TOPICS, assert_same, drivetrain, every_row, one, run};
+use support::{TOPICS, assert_same, drivetrain, every_row, one, run, signal};
 
 /// Far more than it takes, also on a machine that has much else to do.
 const SOON: Duration = Duration::from_secs(120);
@@ -177,7 +177,7 @@ impl World {
             wait_until_read(self.brokers(), "telemetry", shape.job, &running.logs[0]);
             // Idle after 1 s, quiet after 2 s; then silence has closed what it can.
             std::thread::park_timeout(Duration::from_secs(6));
-            run(Command::new("kill").args(["-TERM", &running.processes[0].id().to_string()]), 0);
+            signal(running.processes[0].id(), "-TERM");
             for process in 0..shape.processes {
                 assert_eq!(running.wait(process, SOON), Some(0), "{}", running.said(process));
             }

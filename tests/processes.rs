@@ -127,7 +127,7 @@ impl Running {
     }
 
     fn signal(&self, process: usize, signal: &str) {
-        run(Command::new("kill").args([signal, &self.processes[process].id().to_string()]), 0);
+        support::signal(self.processes[process].id(), signal);
     }
 
     /// Exit codes (none: by a signal) when all have ended.
@@ -361,7 +361,7 @@ fn sigterm_to_any_process_stops_all_of_them_well() {
         let mut child = world.job(&data, 2, 1).command(process, &hosts(2)).stderr(Stdio::null()).spawn().unwrap();
         std::thread::park_timeout(Duration::from_millis(500));
         assert!(child.try_wait().unwrap().is_none(), "process {process} does not wait");
-        run(Command::new("kill").args(["-TERM", &child.id().to_string()]), 0);
+        support::signal(child.id(), "-TERM");
         let until = Instant::now() + TEN_SECONDS;
         while child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < until, "process {process} waits on");

@@ -4,12 +4,12 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use support::job::is_stopped;
 use support::steps::kill_at_each_step;
 use support::world::{readings, small_epochs};
-use support::{assert_same, committed, drivetrain, every_step, final_state, replay, run};
+use support::{assert_same, committed, drivetrain, every_step, final_state, replay, signal};
 
 /// How often the job is killed; `KILLS=n` for more.
 fn kills() -> u64 {
@@ -127,9 +127,8 @@ fn another_configuration_after_a_clean_stop_goes_on_rightly_or_is_refused() {
             assert!(job.try_wait().unwrap().is_none(), "it ended before its ninth commit");
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        let signal = |signal: &str| run(Command::new("kill").args([signal, &job.id().to_string()]), 0);
-        signal("-TERM");
-        signal("-CONT");
+        signal(job.id(), "-TERM");
+        signal(job.id(), "-CONT");
         let output = job.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     };

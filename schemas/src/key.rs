@@ -7,6 +7,12 @@ pub fn hash(key: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(key.as_bytes())
 }
 
+/// A hash for a table, whose low bits choose the place there: those of all keys of one worker may be alike.
+#[inline]
+pub fn spread(hash: u64) -> u64 {
+    hash.rotate_left(32)
+}
+
 /// XXH3-128, to tell contents apart of which only a hash is kept.
 pub fn hash128(bytes: &[u8]) -> u128 {
     xxhash_rust::xxh3::xxh3_128(bytes)

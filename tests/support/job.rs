@@ -1,7 +1,7 @@
 //! `drivetrain run` as a process of the tests.
 
+use super::drivetrain;
 use super::topics::wait_for_topic;
-use super::{drivetrain, run};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ impl Job {
     }
 
     pub fn signal(&self, signal: &str) {
-        run(Command::new("kill").args([signal, &self.process.id().to_string()]), 0);
+        super::signal(self.process.id(), signal);
     }
 
     /// SIGKILL.

@@ -79,6 +79,12 @@ pub fn run(command: &mut Command, code: i32) -> Output {
     output
 }
 
+/// Sends a signal, such as `-TERM`, to a process that is there.
+#[track_caller]
+pub fn signal(process: u32, signal: &str) {
+    run(Command::new("kill").args([signal, &process.to_string()]), 0);
+}
+
 /// `drivetrain replay --config CONFIG --data DATA EXTRA… INPUTS…`, which must succeed.
 #[track_caller]
 pub fn replay(config: &Path, data: &Path, extra: &[&str], inputs: &[&Path]) -> Output {

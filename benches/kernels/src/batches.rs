@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Readings of a batch, as in the runtime.
-const CHUNK: usize = 1_024;
+const CHUNK: usize = 8_192;
 
 /// All readings of one epoch.
 #[derive(Clone, Debug)]

@@ -53,11 +53,10 @@ impl Index {
         Self { cells: vec![(0, EMPTY); (2 * vehicles).next_power_of_two().max(64)] }
     }
 
-    /// The first cell of a hash. Its high bits choose: those of all vehicles that come to a worker may be alike in the low
-    /// ones.
+    /// The first cell of a hash.
     #[inline]
     fn first(&self, hash: u64) -> usize {
-        (hash.rotate_left(32) as usize) & (self.cells.len() - 1)
+        (crate::key::spread(hash) as usize) & (self.cells.len() - 1)
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use crate::config::KernelConfig;
 use crate::facts::{Change, TripFact, VehicleFact};
 use crate::pack::{pack, unpack, unpack_front};
 use crate::sequence::{Outcome, Packed, VehicleState, split_key};
-use drivetrain_schemas::key;
+use drivetrain_schemas::key::{self, spread};
 use drivetrain_schemas::prefetch::prefetch;
 use drivetrain_schemas::reading::{Meta, Origin, ReadingBatch};
 use drivetrain_schemas::records::{self, Records};
@@ -454,12 +454,6 @@ impl Slot {
             deadlines.push(Reverse((deadline, vehicle)));
         }
     }
-}
-
-/// The hash for a table: its low bits choose the place there, and those of all vehicles of a worker may be the same.
-#[inline]
-fn spread(hash: u64) -> u64 {
-    hash.rotate_left(32)
 }
 
 /// The vehicle's state, unpacked if need be; None with a problem when it cannot be.
