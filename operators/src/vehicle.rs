@@ -4,6 +4,7 @@ use crate::config::KernelConfig;
 use crate::facts::{EventFact, Facts, TripFact, VehicleFact};
 use crate::sample::Sample;
 use crate::{detect, events, trips, windows};
+use drivetrain_schemas::prefetch::{prefetch, prefetch_slice};
 use drivetrain_schemas::reading::{Meta, NULL, TripPayload};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -44,6 +45,14 @@ impl State {
 
     pub fn vehicle(&self) -> &Arc<str> {
         &self.vehicle
+    }
+
+    /// Asks for the memory of what each sample changes.
+    #[inline]
+    pub fn ask(&self) {
+        prefetch_slice(&self.values);
+        self.trips.open().into_iter().for_each(prefetch);
+        self.windows.iter().for_each(windows::State::ask);
     }
 
     /// Last known values by signal.

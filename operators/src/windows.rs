@@ -11,6 +11,7 @@
 use crate::config::{TimeParams, WindowParams};
 use crate::facts::{Facts, Resolution, Stats, WindowFact};
 use crate::sample::Sample;
+use drivetrain_schemas::prefetch::prefetch_slice;
 use drivetrain_schemas::reading::NULL;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -140,6 +141,12 @@ impl State {
     pub fn new(cfg: &WindowParams) -> Self {
         let upper = cfg.upper.iter().map(|_| Arc::new(Window::new(cfg, i64::MIN))).collect();
         State { end: i64::MIN, minute: Window::new(cfg, 0), upper, waiting: VecDeque::new(), next: i64::MAX }
+    }
+
+    /// Asks for the memory of what each sample changes.
+    #[inline]
+    pub fn ask(&self) {
+        prefetch_slice(&self.minute.stats);
     }
 }
 

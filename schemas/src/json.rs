@@ -75,6 +75,12 @@ impl<'a> Scanner<'a> {
         self.pos
     }
 
+    /// Goes on at byte `pos`; what stands before it has been read otherwise.
+    #[inline]
+    pub(crate) fn jump(&mut self, pos: usize) {
+        self.pos = pos;
+    }
+
     fn error<T>(&self, problem: &'static str) -> Result<T, JsonError> {
         Err(JsonError { offset: self.pos, problem })
     }
@@ -246,7 +252,7 @@ impl<'a> Scanner<'a> {
         let start = self.pos;
         let mut kind = Kind::Text;
         loop {
-            self.plain();
+            self.pos = plain(self.bytes, self.pos);
             match self.bytes.get(self.pos) {
                 Some(b'"') => {
                     let end = self.pos;
@@ -260,31 +266,6 @@ impl<'a> Scanner<'a> {
                 Some(_) => return self.error("a control character in a string must be escaped"),
                 None => return self.error("it ends inside a string"),
             }
-        }
-    }
-
-    /// Moves to the next quote, backslash or control character, eight bytes at a time.
-    #[inline]
-    fn plain(&mut self) {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        const HIGH: u64 = 0x8080_8080_8080_8080;
-        while let Some(chunk) = self.bytes[self.pos..].first_chunk::<8>() {
-            let x = u64::from_le_bytes(*chunk);
-            let quote = x ^ (ONES * b'"' as u64);
-            let slash = x ^ (ONES * b'\\' as u64);
-            // Each term has the high bit set in the bytes that match; a borrow can only mark later ones wrongly.
-            let found = ((quote.wrapping_sub(ONES) & !quote)
-                | (slash.wrapping_sub(ONES) & !slash)
-                | (x.wrapping_sub(ONES * 0x20) & !x))
-                & HIGH;
-            if found != 0 {
-                self.pos += found.trailing_zeros() as usize / 8;
-                return;
-            }
-            self.pos += 8;
-        }
-        while self.bytes.get(self.pos).is_some_and(|b| !matches!(b, b'"' | b'\\' | 0..0x20)) {
-            self.pos += 1;
         }
     }
 
@@ -360,6 +341,31 @@ impl<'a> Scanner<'a> {
             }
         }
     }
+}
+
+/// The next quote, backslash or control character from `at` on, or the end; eight bytes at a time.
+#[inline(always)]
+pub(crate) fn plain(text: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    while let Some(chunk) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let x = u64::from_le_bytes(*chunk);
+        let quote = x ^ (ONES * b'"' as u64);
+        let slash = x ^ (ONES * b'\\' as u64);
+        // Each term has the high bit set in the bytes that match; a borrow can only mark later ones wrongly.
+        let found = ((quote.wrapping_sub(ONES) & !quote)
+            | (slash.wrapping_sub(ONES) & !slash)
+            | (x.wrapping_sub(ONES * 0x20) & !x))
+            & HIGH;
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while text.get(at).is_some_and(|b| !matches!(b, b'"' | b'\\' | 0..0x20)) {
+        at += 1;
+    }
+    at
 }
 
 fn hex4(digits: &[u8]) -> Option<u32> {

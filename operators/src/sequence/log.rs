@@ -17,6 +17,7 @@ use super::row::{Decoded, RowRef};
 use crate::config::KernelConfig;
 use crate::pack::{pack, unpack_front};
 use crate::vehicle;
+use drivetrain_schemas::prefetch::{prefetch, prefetch_end};
 use drivetrain_schemas::reading::{Meta, NULL, Origin};
 use drivetrain_schemas::varint::{put, take, unzigzag, zigzag};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ use std::sync::Arc;
 const SAME_META: u8 = 1;
 const SAME_ORIGIN: u8 = 2;
 const FIRST_ELEMENT: u8 = 4;
+/// Bytes by which the log grows at least.
+const LEAST: usize = 256;
 /// How many of the latest metas are compared before a new one is kept.
 const RECENT: usize = 8;
 
@@ -65,6 +68,14 @@ impl Segment {
             from: usize::MAX,
             bytes: Vec::new(),
         }
+    }
+
+    /// Asks for the memory that [`Segment::append`] is going to want.
+    #[inline]
+    pub(super) fn ask(&self) {
+        self.metas.get(self.meta).into_iter().for_each(prefetch);
+        self.froms.get(self.from).into_iter().for_each(prefetch);
+        prefetch_end(&self.bytes);
     }
 
     /// Forgets the readings, but not the snapshot. Returns what is stored of them.
@@ -125,7 +136,7 @@ impl Segment {
         let most = 40 + row.values.len() * 10;
         if self.bytes.capacity() - self.bytes.len() < most {
             // A quarter more, not twice as much: there is one of these for each vehicle.
-            self.bytes.reserve_exact(most.max(self.bytes.capacity() / 4));
+            self.bytes.reserve_exact(most.max(self.bytes.capacity() / 4).max(LEAST));
         }
         let same_meta =
             self.metas.get(self.meta).is_some_and(|meta| Arc::ptr_eq(meta, row.meta)) || self.meta(row.meta);

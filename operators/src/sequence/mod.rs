@@ -34,6 +34,7 @@ use crate::config::KernelConfig;
 use crate::facts::{Facts, VehicleFact};
 use crate::sample::Sample;
 use crate::{quality, vehicle};
+use drivetrain_schemas::prefetch::{prefetch, prefetch_slice};
 use drivetrain_schemas::reading::ReadingBatch;
 use kept::{Gone, Stored};
 use log::Segment;
@@ -101,6 +102,24 @@ impl VehicleState {
     pub fn fact(&self) -> VehicleFact {
         vehicle::fact(&self.kernel)
     }
+
+    /// Asks for the memory that [`VehicleState::apply`] is going to want, in [`VehicleState::ASKS`] steps with time between
+    /// them: each reads only what the one before has asked for (the first what the caller has: the state itself).
+    #[inline]
+    pub fn ask(&self, step: usize) {
+        match step {
+            0 => {
+                prefetch_slice(&self.last);
+                self.kernel.ask();
+                self.segments.back().into_iter().for_each(prefetch);
+            }
+            1 => self.segments.back().into_iter().for_each(|segment| prefetch(&**segment)),
+            _ => self.segments.back().into_iter().for_each(|segment| segment.ask()),
+        }
+    }
+
+    /// Steps of [`VehicleState::ask`].
+    pub const ASKS: usize = 3;
 
     /// Takes all of this vehicle's readings of one epoch, in any order. `incoming` is left in an unspecified order.
     pub fn apply(

@@ -1,4 +1,4 @@
-//! Where the source thread's output goes: chunks to the workers in turn, ends of epochs to all, tickets to the committer.
+//! Where the source thread's output goes: chunks each to one worker, ends of epochs to all, tickets to the committer.
 
 use super::chunk::Chunk;
 use super::error::SourceError;
@@ -6,6 +6,7 @@ use crossbeam_channel::Sender;
 use drivetrain_schemas::control::ControlChange;
 use drivetrain_schemas::reading::{Origin, Reject};
 use drivetrain_sinks::message::{Message, Ticket};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// From the source thread to a worker; see the module's contract for their order.
@@ -40,15 +41,17 @@ pub struct Outlet {
     pub wake: Box<dyn Fn(usize) + Send>,
 }
 
-/// [`Outlet`] with whose turn it is.
+/// [`Outlet`] with who decodes what. Results do not depend on it.
 pub(crate) struct Turns {
     outlet: Outlet,
-    next: usize,
+    /// The worker that a partition's chunks go to, unless another has less to do: its decoder knows the partition's
+    /// vehicles.
+    homes: BTreeMap<Arc<Origin>, usize>,
 }
 
 impl Turns {
     pub(crate) fn new(outlet: Outlet) -> Self {
-        Self { outlet, next: 0 }
+        Self { outlet, homes: BTreeMap::new() }
     }
 
     fn send(&self, worker: usize, message: ToWorker) -> Result<(), SourceError> {
@@ -59,8 +62,11 @@ impl Turns {
     }
 
     pub(crate) fn chunk(&mut self, epoch: i64, chunk: Chunk) -> Result<(), SourceError> {
-        let worker = self.next % self.outlet.workers.len().max(1);
-        self.next = worker + 1;
+        let next = self.homes.len() % self.outlet.workers.len().max(1);
+        let home = *self.homes.entry(chunk.partition.clone()).or_insert(next);
+        let waiting = |worker: usize| self.outlet.workers.get(worker).map_or(usize::MAX, Sender::len);
+        let idlest = (0..self.outlet.workers.len()).min_by_key(|worker| waiting(*worker)).unwrap_or(home);
+        let worker = if waiting(home) > waiting(idlest) { idlest } else { home };
         self.send(worker, ToWorker::Chunk { epoch, chunk })
     }
 

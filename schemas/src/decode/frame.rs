@@ -32,7 +32,7 @@ pub(crate) enum Kind {
     LocalMicros,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) kind: Kind,
     pub(crate) start: u32,

@@ -3,10 +3,11 @@
 //! ```text
 //!  stage    hash of the vehicle                            (vehicles are more than caches hold: whoever looks at once,
 //!  place    …some readings later: where it stands           waits; so each step asks for the memory of the next, and
-//!  resolve  …later still: compare, share or make anew       goes on with other readings)
+//!  ask      …where what is known of it is counted           goes on with other readings)
+//!  resolve  …later still: compare, share or make anew
 //! ```
 
-use crate::prefetch::prefetch;
+use crate::prefetch::{prefetch, prefetch_count};
 use crate::reading::{Meta, Noted};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -124,6 +125,14 @@ impl MetaCache {
             prefetch(held);
         }
         place
+    }
+
+    /// Asks for the memory of what is counted when its circumstances are shared.
+    #[inline]
+    pub(crate) fn ask(&self, place: Option<u32>) {
+        if let Some(held) = place.and_then(|place| self.held.get(place as usize)) {
+            prefetch_count(&held.meta);
+        }
     }
 
     /// The shared form of the circumstances with this key: the vehicle's last one when nothing has changed, else a new

@@ -23,6 +23,7 @@ mod make;
 mod meta;
 mod path;
 mod plan;
+mod quick;
 mod signals;
 mod staging;
 #[cfg(test)]

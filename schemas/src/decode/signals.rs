@@ -4,7 +4,7 @@ use super::MappingError;
 use super::path::Where;
 use super::view::{Raw, clip};
 use crate::catalogue::{Signal, SignalType};
-use crate::fixed::{self, Decimal};
+use crate::fixed::{self, Decimal, NumberError};
 use crate::mapping::{Number, SignalField, UnitField};
 use crate::unit::{Affine, Unit, unknown_unit};
 use std::borrow::Cow;
@@ -94,9 +94,19 @@ impl SignalRule {
         self.kind == SignalType::Number
     }
 
-    /// A number by its text.
+    /// A number of JSON: its text has no white space around it.
     #[inline]
-    pub(crate) fn number<'a>(&self, text: &str, at: i64) -> Outcome<'a> {
+    pub(crate) fn json_number<'a>(&self, text: &str, at: i64) -> Outcome<'a> {
+        match &self.conversion {
+            Conversion::None if self.sentinels.is_empty() => {
+                self.judged(fixed::parse_decimal(text.as_bytes(), self.decimals))
+            }
+            _ => self.number(text, at),
+        }
+    }
+
+    /// A number by its text.
+    fn number<'a>(&self, text: &str, at: i64) -> Outcome<'a> {
         let text = text.trim_ascii();
         let value = match &self.conversion {
             Conversion::None if self.sentinels.is_empty() => fixed::parse_decimal(text.as_bytes(), self.decimals),
@@ -114,6 +124,11 @@ impl SignalRule {
                 }
             }
         };
+        self.judged(value)
+    }
+
+    #[inline]
+    fn judged<'a>(&self, value: Result<i64, NumberError>) -> Outcome<'a> {
         match value {
             Ok(v) if (self.min..=self.max).contains(&v) => Outcome::Value(v),
             _ => Outcome::Invalid,

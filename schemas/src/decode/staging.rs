@@ -66,6 +66,7 @@ impl Staging {
     pub(crate) fn flush(&mut self, width: usize, out: &mut impl Accept) {
         let Staging { metas, entries, values, keys, invalid } = self;
         entries.iter_mut().for_each(|entry| entry.place = metas.place(entry.hash));
+        entries.iter().for_each(|entry| metas.ask(entry.place));
         let (mut key, mut unusable) = (0, 0);
         for (i, entry) in entries.iter().enumerate() {
             let held = metas.resolve(entry.hash, entry.place, &keys[key..entry.key as usize]);

@@ -5,6 +5,7 @@
 
 use super::frame::{Frame, Kind as Frames, Slot};
 use super::path::{self, Step};
+use super::quick;
 use crate::json::{self, JsonError, Kind, Scanner, Token};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -20,12 +21,21 @@ struct Edge {
     ignore: bool,
 }
 
+impl Edge {
+    /// Nothing maps it.
+    fn is_stray(&self) -> bool {
+        self.slot.is_none() && self.child.is_none() && !self.ignore
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Node {
     /// Display form of the path that leads here, and the node from which it does.
     path: String,
     parent: u16,
     edges: Vec<Edge>,
+    /// Of each edge, its key as it stands in most records.
+    tokens: Vec<quick::Token>,
     keys: HashMap<Box<str>, u32, FixedState>,
     items: Vec<(u32, Edge)>,
     /// `follow[i + 1]` is the edge that last came behind edge `i`; `follow[0]` the first one.
@@ -45,6 +55,7 @@ impl Node {
         let next = self.edges.len() as u32;
         let plain = !key.bytes().any(|b| matches!(b, b'"' | b'\\' | 0..0x20));
         self.edges.push(Edge { key: key.into(), plain, ..Edge::default() });
+        self.tokens.push(quick::Token::new(key, plain));
         self.follow.push(next + 1);
         self.keys.insert(key.into(), next);
         next
@@ -159,6 +170,9 @@ impl<'a> Pass<'a, '_> {
         let mut more = s.open(b'{', b'}')?;
         let mut before = 0usize;
         while more {
+            if self.quickly(s, node, &mut before) {
+                return Ok(());
+            }
             let from = s.clone();
             let found = match self.guess(s, node, &mut before) {
                 Some(found) => Some(found),
@@ -177,6 +191,33 @@ impl<'a> Pass<'a, '_> {
             more = s.next(b'}')?;
         }
         Ok(())
+    }
+
+    /// Reads members as long as each has the key that last came at its place, a plain value, and no white space. True: the
+    /// object is done; false: the scanner stands at a member that is to be read in the other way.
+    #[inline]
+    fn quickly(&mut self, s: &mut Scanner<'_>, node: u16, before: &mut usize) -> bool {
+        let Some(node) = self.trie.nodes.get(node as usize) else { return false };
+        let bytes = self.text.as_bytes();
+        let mut at = s.position();
+        loop {
+            let guess = node.follow.get(*before).map_or(usize::MAX, |guess| *guess as usize);
+            let (Some(token), Some(edge)) = (node.tokens.get(guess), node.edges.get(guess)) else { return false };
+            let Some(value) = token.behind(bytes, at).and_then(|at| quick::value(bytes, at)) else { return false };
+            let follows = bytes.get(value.next);
+            if !matches!(follows, Some(b',' | b'}')) || edge.child.is_some() || (self.tags && edge.is_stray()) {
+                return false;
+            }
+            if let Some(slot) = edge.slot {
+                self.frame.set(slot, value.slot);
+            }
+            *before = guess + 1;
+            at = value.next + 1;
+            s.jump(at);
+            if follows == Some(&b'}') {
+                return true;
+            }
+        }
     }
 
     fn array(&mut self, s: &mut Scanner<'_>, node: u16, depth: u32) -> Result<(), JsonError> {

@@ -121,6 +121,14 @@ impl<'a> View<'a> {
     /// What is wrong with it.
     #[inline]
     pub(crate) fn id(&self, place: &'a Where) -> Result<Option<Cow<'a, str>>, &'static str> {
+        // Most are texts without escapes, or not there.
+        if let Where::Slot(slot) = place {
+            match self.slot(*slot) {
+                Slot { kind: Kind::Missing, .. } => return Ok(None),
+                text if text.kind == Kind::Text => return judged(Cow::Borrowed(text.text(self.data))),
+                _ => {}
+            }
+        }
         let text = match self.raw(place) {
             Raw::Missing | Raw::Null => return Ok(None),
             Raw::Text(text) => text,
@@ -129,11 +137,16 @@ impl<'a> View<'a> {
                 return Err("an id is a text or a number");
             }
         };
-        if text.len() > MAX_ID {
-            return Err("an id has at most 256 bytes");
-        }
-        Ok((!text.is_empty()).then_some(text))
+        judged(text)
     }
+}
+
+#[inline]
+fn judged(id: Cow<'_, str>) -> Result<Option<Cow<'_, str>>, &'static str> {
+    if id.len() > MAX_ID {
+        return Err("an id has at most 256 bytes");
+    }
+    Ok((!id.is_empty()).then_some(id))
 }
 
 /// A file's name without its directories, its packing and its type, so that a result does not depend on where it lies.

@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const MOST_PAYLOAD: usize = 900_000;
 /// Largest record: a progress record of many epochs or files. The progress topic is created with room for it.
 pub(super) const MOST_RECORD: &str = "16000000";
+/// How long to wait before it is asked again whether deliveries have come: a part of what one takes.
+const NAP: Duration = Duration::from_micros(200);
 /// How long a broker may be away before a commit fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -204,10 +206,13 @@ impl TransactionalSink {
 
     /// Waits until the broker has everything. librdkafka's own flush is not used: with a timeout it polls for 100 ms at a
     /// time, and without one each call makes its threads look at every message that waits, so that a large transaction
-    /// takes time with the square of its messages. `linger.ms` sends them by itself.
+    /// takes time with the square of its messages. `linger.ms` sends them by itself. (A poll with a timeout goes on to its
+    /// end, whatever comes meanwhile, and spins through the last millisecond of it.)
+    #[allow(clippy::disallowed_methods, reason = "librdkafka wakes nobody who does not poll with a timeout")]
     fn flush(&self) -> Result<(), KafkaError> {
         let (mut left, mut since) = (i32::MAX, Instant::now());
         loop {
+            self.producer.poll(Duration::ZERO);
             let waiting = self.producer.in_flight_count();
             if waiting == 0 {
                 break;
@@ -217,8 +222,9 @@ impl TransactionalSink {
             } else if since.elapsed() >= PATIENCE {
                 let error = ClientError::Flush(RDKafkaErrorCode::OperationTimedOut);
                 return Err(self.error("cannot write to Kafka", &error));
+            } else {
+                std::thread::sleep(NAP);
             }
-            self.producer.poll(Duration::from_millis(5));
         }
         let failed = self.producer.context().failed.lock().ok().and_then(|mut f| f.take());
         failed.map_or(Ok(()), |e| Err(self.error("cannot write to Kafka", &e)))

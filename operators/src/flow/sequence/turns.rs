@@ -6,6 +6,9 @@
 //! ```
 
 use crate::sequence::Incoming;
+use drivetrain_schemas::prefetch::{prefetch, prefetch_slice};
+use drivetrain_schemas::reading::ReadingBatch;
+use std::ops::Range;
 
 /// No turn: the vehicle has no reading in this epoch.
 pub(super) const NONE: u32 = u32::MAX;
@@ -59,10 +62,29 @@ impl Turns {
         }
     }
 
+    /// Asks for the rows of a turn's readings, if there is that turn.
+    #[inline]
+    pub(super) fn ask(&self, turn: usize, batches: &[ReadingBatch]) {
+        if turn >= self.ends.len() {
+            return;
+        }
+        for &(_, batch, row) in &self.sorted[self.range(turn)] {
+            let batch = &batches[batch as usize];
+            prefetch(&batch.heads[row as usize]);
+            prefetch_slice(batch.row(row as usize));
+        }
+    }
+
+    /// Where a turn's readings stand, once they are sorted.
+    fn range(&self, turn: usize) -> Range<usize> {
+        let from = turn.checked_sub(1).map_or(0, |before| self.ends[before]);
+        from as usize..self.ends[turn] as usize
+    }
+
     /// A turn's readings by event time.
     pub(super) fn take(&mut self, turn: usize, incoming: &mut Vec<Incoming>) {
-        let from = turn.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let readings = &mut self.sorted[from as usize..self.ends[turn] as usize];
+        let range = self.range(turn);
+        let readings = &mut self.sorted[range];
         // Mostly they came in order.
         if !readings.is_sorted_by_key(|(at, ..)| *at) {
             readings.sort_unstable();

@@ -280,11 +280,8 @@ impl Vehicles {
         let mut incoming = Vec::new();
         for turn in 0..turns.vehicles.len() {
             let vehicle = turns.vehicles[turn];
-            if let Some(next) = turns.vehicles.get(turn + 1)
-                && let Held::Live(state) = &self.slots[*next as usize].held
-            {
-                prefetch(&**state);
-            }
+            self.ask(&turns, turn);
+            turns.ask(turn + 1, batches);
             turns.take(turn, &mut incoming);
             let slot = &mut self.slots[vehicle as usize];
             slot.turn = NONE;
@@ -300,6 +297,21 @@ impl Vehicles {
         }
         turns.clear();
         self.turns = turns;
+    }
+
+    /// Asks for the states of the vehicles whose turns come next, of each for what is behind what was asked for before.
+    #[inline]
+    fn ask(&self, turns: &Turns, turn: usize) {
+        for ahead in 1..=VehicleState::ASKS + 1 {
+            if let Some(vehicle) = turns.vehicles.get(turn + ahead)
+                && let Held::Live(state) = &self.slots[*vehicle as usize].held
+            {
+                match (VehicleState::ASKS + 1 - ahead).checked_sub(1) {
+                    None => prefetch(&**state),
+                    Some(step) => state.ask(step),
+                }
+            }
+        }
     }
 
     /// The turn of each of a batch's circumstances. All vehicles are looked for before the first is looked at: by then its

@@ -7,6 +7,7 @@ use crate::source::chunk::{Chunk, ChunkData};
 use crate::source::error::SourceError;
 use crate::source::feed::{Fed, Feed};
 use drivetrain_schemas::decode::{Body, CsvHeader, Record};
+use drivetrain_schemas::prefetch::{prefetch, prefetch_slice};
 use drivetrain_schemas::reading::Origin;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
@@ -67,6 +68,20 @@ impl MessageBatch {
         Self { messages, wants_headers: self.wants_headers, consumer: self.consumer.clone() }
     }
 
+    /// Asks for the memory of the messages behind `i`: of a near one's value, and of a farther one's head.
+    #[inline]
+    fn ask(&self, messages: &[NonNull<rd::rd_kafka_message_t>], i: usize) {
+        if let Some(far) = messages.get(i + 8) {
+            // SAFETY: messages are alive as long as `self`; nothing is read.
+            prefetch(unsafe { far.as_ref() });
+        }
+        if let Some(near) = messages.get(i + 3) {
+            // SAFETY: the same, and the fields read are set when it is made.
+            let payload = unsafe { bytes(near.as_ref().payload, near.as_ref().len) };
+            payload.into_iter().for_each(prefetch_slice);
+        }
+    }
+
     pub(crate) fn visit(
         &self,
         range: Range<usize>,
@@ -75,7 +90,9 @@ impl MessageBatch {
         f: &mut impl FnMut(Record<'_>),
     ) {
         let mut headers = Vec::new();
-        for message in self.messages.get(range.start..range.end.min(self.len())).unwrap_or_default() {
+        let messages = self.messages.get(range.start..range.end.min(self.len())).unwrap_or_default();
+        for (i, message) in messages.iter().enumerate() {
+            self.ask(messages, i);
             // SAFETY: the message is alive as long as `self`, nobody else refers to it (the batch is not `Sync`), and
             // the fields read here are set when it is made.
             let m = unsafe { message.as_ref() };
