@@ -30,7 +30,7 @@ from systems import Context, Failed, build
 
 # Where the search begins, readings a second; and in which setting it is made. Flink's lag is only seen when its results are
 # not held back until a checkpoint.
-SEARCH = {"drivetrain": ("drivetrain", 750_000), "flink": ("flink-at-least-once", 350_000)}
+SEARCH = {"drivetrain": ("drivetrain", 750_000), "flink": ("flink-at-least-once", 400_000)}
 # A rate is sustained when the lag grows by less than so many seconds in a second.
 GROWTH = 0.02
 # The search ends when it knows the rate to within this, and takes such steps.
@@ -141,11 +141,13 @@ def setting_of(args):
 def measure(args, context, load, found, rows):
     # Else the first run measures how the broker's code is compiled.
     paced.run(context, "drivetrain", load.with_at_least(5_000_000), 300_000, Plan(args.probes, 0, 15, 1))
-    for setting in args.systems:
-        system = SETTINGS[setting].system
-        if system not in found:
-            found[system] = {"rate": args.rates[system]} if args.rates != "auto" else search(args, context, load, system)
-        for share in [] if args.only_search else args.shares:
+    for share in args.shares:
+        for setting in args.systems:
+            system = SETTINGS[setting].system
+            if system not in found:
+                found[system] = {"rate": args.rates[system]} if args.rates != "auto" else search(args, context, load, system)
+            if args.only_search:
+                continue
             # A result may wait for the next checkpoint, and the one after it when that is late.
             tail = 5 + 2.5 * (SETTINGS[setting].checkpoint_ms or 0) / 1000
             trial = one(args, context, load, setting, share * found[system]["rate"], Plan(args.probes, args.warm, args.seconds, tail))
@@ -179,6 +181,7 @@ def main():
         percentiles.write(args.out, setting_of(args), document["sustainable"] | found, rows)
     print(f"\n{setting_of(args)['what']}\n")
     print("\n".join(f"{system}: {of['rate']:,.0f} readings/s are sustained" for system, of in found.items()))
+    rows.sort(key=lambda r: (list(SETTINGS).index(r["setting"]), r["share"]))
     print(f"\n{percentiles.table(rows)}\n\n{args.out}/latency.json, {args.out}/latency.svg")
 
 
