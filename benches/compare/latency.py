@@ -37,9 +37,8 @@ GROWTH = 0.02
 FINE = 1.13
 STEP = 1.12
 TRIALS = 8
-# A run is made again when others took more than this of a core, at most so many times in all.
+# A run is made again when others took more than this of a core.
 DISTURBED = 0.15
-TRIES = 3
 
 
 def arguments():
@@ -56,6 +55,7 @@ def arguments():
     parser.add_argument("--records", type=int, help="readings that are packed; default: what the runs need (75 B of disk each)")
     parser.add_argument("--workers", type=int, default=2, help="of drivetrain; Flink has two slots")
     parser.add_argument("--wait", type=int, default=60, help="for a quiet machine before each run, at most so many seconds")
+    parser.add_argument("--tries", type=int, default=3, help="of a run that others disturb; the least disturbed one counts")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("latency-results"))
     parser.add_argument("--scratch", type=pathlib.Path, help="kept, with the load and all logs; default: a temporary directory")
     args = parser.parse_args()
@@ -87,7 +87,7 @@ class Load:
 def one(args, context, load, setting, rate, plan):
     """A run that others did not disturb, or the least disturbed of some."""
     pool, runs = load.with_at_least(rate * (plan.warm + plan.seconds + min(plan.tail, 12)) + 10_000), []
-    while not runs or (min(others(run) for run in runs) > DISTURBED and len(runs) < TRIES):
+    while not runs or (min(others(run) for run in runs) > DISTURBED and len(runs) < args.tries):
         await_quiet(args.wait)
         runs.append(paced.run(context, setting, pool, rate, plan))
         if others(runs[-1]) > DISTURBED:
@@ -145,12 +145,14 @@ def measure(args, context, load, found, rows):
         for setting in args.systems:
             system = SETTINGS[setting].system
             if system not in found:
-                found[system] = {"rate": args.rates[system]} if args.rates != "auto" else search(args, context, load, system)
+                given = args.rates != "auto"
+                found[system] = {"rate": args.rates[system]} if given else search(args, context, load, system)
             if args.only_search:
                 continue
             # A result may wait for the next checkpoint, and the one after it when that is late.
             tail = 5 + 2.5 * (SETTINGS[setting].checkpoint_ms or 0) / 1000
-            trial = one(args, context, load, setting, share * found[system]["rate"], Plan(args.probes, args.warm, args.seconds, tail))
+            plan = Plan(args.probes, args.warm, args.seconds, tail)
+            trial = one(args, context, load, setting, share * found[system]["rate"], plan)
             rows[:] = [r for r in rows if (r["setting"], r["share"]) != (setting, share)] + [percentiles.row(trial, share)]
             print(percentiles.table(rows[-1:]).splitlines()[-1], flush=True)
 

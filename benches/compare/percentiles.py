@@ -44,9 +44,10 @@ def table(rows):
     for r in rows:
         c = r["cores"]
         probes = f"{r['probes']:,}" + (f" ({r['missing']:,} unanswered)" if r["missing"] else "")
-        lines.append([SETTINGS[r["setting"]].name, f"{r['share']:.0%}", f"{r['rate']:,.0f}", *map(ms, r["ms"].values()), probes,
-                      f"{1000 * r['growth']:.1f}", *(f"{c[who]:.2f}" for who in ("job", "broker", "load", "others")),
-                      f"{r['peak_bytes'] / 1e6:.0f}"])
+        found = [ms(value) for value in r["ms"].values()] or ["none"] * (len(QUANTILES) + 1)
+        growth = "none" if r["growth"] is None else f"{1000 * r['growth']:.1f}"
+        lines.append([SETTINGS[r["setting"]].name, f"{r['share']:.0%}", f"{r['rate']:,.0f}", *found, probes, growth, 
+                      *(f"{c[who]:.2f}" for who in ("job", "broker", "load", "others")), f"{r['peak_bytes'] / 1e6:.0f}"])
     line = lambda cells: "| " + " | ".join(cells) + " |"
     return "\n".join([line(head), line(["---"] * len(head)), *map(line, lines)])
 
@@ -56,7 +57,9 @@ def write(directory, setting, found, rows):
     directory.mkdir(parents=True, exist_ok=True)
     document = {"setting": setting, "sustainable": found, "runs": rows}
     (directory / "latency.json").write_text(json.dumps(document, indent=1) + "\n")
-    (directory / "latency.svg").write_text(chart(setting["what"], [r for r in rows if r["ms"]]))
+    answered = [r for r in rows if r["ms"]]
+    if answered:
+        (directory / "latency.svg").write_text(chart(setting["what"], answered))
 
 
 def chart(what, rows):
