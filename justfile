@@ -31,3 +31,8 @@ bench *ARGS:
 compare *ARGS:
     cargo build --release
     python3 benches/compare --drivetrain "${CARGO_TARGET_DIR:-target}/release/drivetrain" {{ARGS}}
+
+# Latency of drivetrain and of Flink at shares of the sustainable rate (as `compare`, and hdrhistogram for Python).
+latency *ARGS:
+    cargo build --release
+    python3 benches/compare/latency.py --drivetrain "${CARGO_TARGET_DIR:-target}/release/drivetrain" {{ARGS}}

@@ -99,15 +99,21 @@ def drain(context, name):
     return finish(watch, started, said["first"], said["last"], written={"records": said["records"]})
 
 
-def peer(context, name, module, main, options, arguments):
-    """A JVM that says FIRST and DONE."""
-    context.broker.create(f"{name}trip_scores", f"{name}windows")
+def jvm(context, topic, name, module, options, arguments):
+    """The command of a peer that reads this topic."""
     libs = CACHE / f"peers/peers-{module}"
     path = f"{libs}/peers-{module}-1.jar:{libs}/libs/*"
     logging = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-    command = ["java", *JVM, *options, logging, "-cp", path, main, context.broker.address, context.topic, name]
+    main = f"drivetrain.peers.{module}.Main"
+    return ["java", *JVM, *options, logging, "-cp", path, main, context.broker.address, topic, name, *arguments]
+
+
+def peer(context, name, module, options, arguments):
+    """A JVM that says FIRST and DONE."""
+    context.broker.create(f"{name}trip_scores", f"{name}windows")
+    command = jvm(context, context.topic, name, module, options, arguments)
     started = time.time()
-    process = start(context, name, [*command, *arguments], stdout=subprocess.PIPE, text=True)
+    process = start(context, name, command, stdout=subprocess.PIPE, text=True)
     watch = Watch(process.pid, context.broker.process.pid)
     try:
         said, _ = process.communicate(timeout=PATIENCE)
@@ -137,23 +143,27 @@ def scores_of(context, topic):
 
 def flink(context, name):
     arguments = [2, context.checkpoint_ms, context.scratch / f"{name}checkpoints"]
-    return peer(context, name, "flink", "drivetrain.peers.flink.Main", OPEN, arguments)
+    return peer(context, name, "flink", OPEN, arguments)
 
 
 def streams(context, name):
     arguments = [2, context.commit_ms, context.scratch / f"{name}state"]
-    return peer(context, name, "streams", "drivetrain.peers.streams.Main", [], arguments)
+    return peer(context, name, "streams", [], arguments)
 
 
-def drivetrain(context, name):
-    data = context.scratch / f"{name}data"
+def start_drivetrain(context, name, config, data):
     variables = {
         "DRIVETRAIN_KAFKA__BROKERS": context.broker.address,
         "DRIVETRAIN_KAFKA__TOPIC_PREFIX": name,
     }
-    command = [context.drivetrain, "run", "--config", HERE / "compare.toml", "--data", data, "--workers", context.workers]
+    command = [context.drivetrain, "run", "--config", config, "--data", data, "--workers", context.workers]
+    return start(context, name, command, stdout=subprocess.DEVNULL, env=os.environ | variables)
+
+
+def drivetrain(context, name):
+    data = context.scratch / f"{name}data"
     started = time.time()
-    process = start(context, name, command, stdout=subprocess.DEVNULL, env=os.environ | variables)
+    process = start_drivetrain(context, name, HERE / "compare.toml", data)
     watch = Watch(process.pid, context.broker.process.pid)
     try:
         first, done = follow(context, process, f"{name}compare.progress", name)

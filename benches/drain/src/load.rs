@@ -59,7 +59,7 @@ pub fn load(brokers: &str, topic: &str, limit: u64) -> Result<(), String> {
 }
 
 /// A flat object as the simulator writes it (no comma, brace or quote inside of a text) without the fields dropped.
-fn shorten(line: &str, short: &mut String) {
+pub fn shorten(line: &str, short: &mut String) {
     short.clear();
     short.push('{');
     let fields = line.trim_start_matches('{').trim_end_matches('}').split(',');
@@ -72,7 +72,8 @@ fn shorten(line: &str, short: &mut String) {
     short.push('}');
 }
 
-fn vehicle(line: &str) -> Result<&str, String> {
+/// The id of the reading's vehicle, which comes first.
+pub fn vehicle(line: &str) -> Result<&str, String> {
     let value = line.strip_prefix("{\"vehicle_id\":\"").and_then(|rest| rest.split('"').next());
     value.ok_or_else(|| format!("not a record of the simulator: {line}"))
 }

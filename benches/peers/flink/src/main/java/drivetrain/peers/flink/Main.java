@@ -3,6 +3,7 @@ package drivetrain.peers.flink;
 import drivetrain.peers.Job;
 import java.io.Serializable;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.Map;
 import java.util.Properties;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
@@ -12,6 +13,7 @@ import org.apache.flink.connector.base.DeliveryGuarantee;
 import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
 import org.apache.flink.connector.kafka.sink.KafkaSink;
 import org.apache.flink.connector.kafka.source.KafkaSource;
+import org.apache.flink.connector.kafka.source.KafkaSourceBuilder;
 import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
 import org.apache.flink.core.execution.CheckpointingMode;
 import org.apache.flink.streaming.api.datastream.DataStream;
@@ -24,7 +26,8 @@ import org.apache.kafka.clients.producer.ProducerRecord;
  * is keyed by vehicle. State on the heap, checkpoints to files, object reuse, transactional sink.
  *
  * <p>Arguments: brokers, input topic, prefix of the output topics and the transactions, parallelism, checkpoint interval
- * (ms), directory for checkpoints.
+ * (ms), directory for checkpoints; then, for the runs that measure latency, {@code unbounded} (the input has no end, and
+ * records wait at most 5 ms for others of their batch instead of 100) and {@code at-least-once}.
  */
 public final class Main {
     private Main() {}
@@ -33,20 +36,24 @@ public final class Main {
         String brokers = args[0];
         String topic = args[1];
         String prefix = args[2];
-        StreamExecutionEnvironment env = environment(Integer.parseInt(args[3]), args[4], args[5]);
+        boolean unbounded = Arrays.asList(args).contains("unbounded");
+        DeliveryGuarantee guarantee = Arrays.asList(args).contains("at-least-once")
+                ? DeliveryGuarantee.AT_LEAST_ONCE : DeliveryGuarantee.EXACTLY_ONCE;
+        StreamExecutionEnvironment env = environment(Integer.parseInt(args[3]), args[4], args[5], guarantee);
         WatermarkStrategy<Keyed> watermarks =
                 WatermarkStrategy.<Keyed>forBoundedOutOfOrderness(Duration.ofMillis(Job.OUT_OF_ORDER_MS))
                         .withTimestampAssigner((record, ignored) -> record.reading.at);
         DataStream<Keyed> readings =
-                env.fromSource(source(brokers, topic, prefix), watermarks, "readings").map(new Place());
+                env.fromSource(source(brokers, topic, prefix, unbounded), watermarks, "readings").map(new Place());
         DataStreamUtils.reinterpretAsKeyedStream(readings, keyed -> keyed.key, TypeInformation.of(Key.class))
                 .process(new ScoreAndWindows(prefix + "trip_scores", prefix + "windows"))
-                .sinkTo(sink(brokers, prefix));
+                .sinkTo(sink(brokers, prefix, guarantee, unbounded ? 5 : 100));
         env.execute("compare");
         Job.say("DONE");
     }
 
-    private static StreamExecutionEnvironment environment(int parallelism, String interval, String checkpoints) {
+    private static StreamExecutionEnvironment environment(
+            int parallelism, String interval, String checkpoints, DeliveryGuarantee guarantee) {
         Configuration configuration = Configuration.fromMap(Map.of(
                 "taskmanager.numberOfTaskSlots", String.valueOf(parallelism),
                 "taskmanager.memory.managed.size", "32m",
@@ -57,37 +64,39 @@ public final class Main {
                 "execution.checkpointing.storage", "filesystem",
                 "execution.checkpointing.dir", "file://" + checkpoints));
         StreamExecutionEnvironment env = StreamExecutionEnvironment.createLocalEnvironment(parallelism, configuration);
-        env.enableCheckpointing(Long.parseLong(interval), CheckpointingMode.EXACTLY_ONCE);
+        boolean once = guarantee == DeliveryGuarantee.EXACTLY_ONCE;
+        env.enableCheckpointing(
+                Long.parseLong(interval), once ? CheckpointingMode.EXACTLY_ONCE : CheckpointingMode.AT_LEAST_ONCE);
         return env;
     }
 
     /** Bounded: it ends where the topic ends when the job starts, and a last checkpoint commits everything. */
-    private static KafkaSource<Keyed> source(String brokers, String topic, String group) {
-        return KafkaSource.<Keyed>builder()
+    private static KafkaSource<Keyed> source(String brokers, String topic, String group, boolean unbounded) {
+        KafkaSourceBuilder<Keyed> source = KafkaSource.<Keyed>builder()
                 .setBootstrapServers(brokers)
                 .setTopics(topic)
                 .setGroupId(group + "flink")
                 .setStartingOffsets(OffsetsInitializer.earliest())
-                .setBounded(OffsetsInitializer.latest())
                 .setDeserializer(new Decode())
                 .setProperty("isolation.level", "read_committed")
                 .setProperty("check.crcs", "false")
                 .setProperty("max.poll.records", "10000")
                 .setProperty("fetch.max.bytes", "52428800")
                 .setProperty("max.partition.fetch.bytes", "10485760")
-                .setProperty("receive.buffer.bytes", "1048576")
-                .build();
+                .setProperty("receive.buffer.bytes", "1048576");
+        return (unbounded ? source : source.setBounded(OffsetsInitializer.latest())).build();
     }
 
-    private static KafkaSink<Result> sink(String brokers, String prefix) {
+    private static KafkaSink<Result> sink(
+            String brokers, String prefix, DeliveryGuarantee guarantee, int lingerMs) {
         Properties producer = new Properties();
         producer.setProperty("transaction.timeout.ms", "600000");
         producer.setProperty("compression.type", "lz4");
-        producer.setProperty("linger.ms", "100");
+        producer.setProperty("linger.ms", String.valueOf(lingerMs));
         producer.setProperty("batch.size", "524288");
         return KafkaSink.<Result>builder()
                 .setBootstrapServers(brokers)
-                .setDeliveryGuarantee(DeliveryGuarantee.EXACTLY_ONCE)
+                .setDeliveryGuarantee(guarantee)
                 .setTransactionalIdPrefix(prefix + "flink")
                 .setKafkaProducerConfig(producer)
                 .setRecordSerializer((KafkaRecordSerializationSchema<Result> & Serializable)
