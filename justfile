@@ -31,3 +31,8 @@ bench *ARGS:
 compare *ARGS:
     cargo build --release
     python3 benches/compare --drivetrain "${CARGO_TARGET_DIR:-target}/release/drivetrain" {{ARGS}}
+
+# Growth by vehicles, workers and readings: tables and curves (half an hour and more; Java, Maven, confluent-kafka for Python).
+growth *ARGS:
+    cargo build --release
+    python3 benches/growth "${CARGO_TARGET_DIR:-target}/release/drivetrain" {{ARGS}}

@@ -25,6 +25,7 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import sys
 import tempfile
 
@@ -45,13 +46,15 @@ def arguments():
     parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART")
     parser.add_argument("--keys", type=numbers, default=[1_000, 10_000, 100_000, 1_000_000], help="numbers of vehicles")
     parser.add_argument("--workers", type=numbers, default=[1, 2, 4, 8])
-    parser.add_argument("--jobs", type=lambda text: text.split(","), default=list(replays.JOBS), help="which, of keys, workers, long")
+    parser.add_argument("--jobs", type=lambda text: text.split(","), default=["compare", "fleet"],
+                        help="which, of keys, workers, long; there is one-trip, too: the comparison's with one trip a vehicle")
     parser.add_argument("--records", type=int, default=5_000_000, help="of a replay at least, and 10 a vehicle at least")
     parser.add_argument("--rounds", type=int, default=1, help="replays of each kind; the median counts")
     parser.add_argument("--rate", type=int, default=1_000, help="of `running`, readings a second")
     parser.add_argument("--seconds", type=int, default=30, help="of `running`, how long latency is measured")
     parser.add_argument("--long-records", type=int, default=100_000_000)
     parser.add_argument("--spare-gb", type=float, default=2, help="a job is killed when less memory is left")
+    parser.add_argument("--wait", type=int, default=30, help="for a quiet machine before each replay, at most so many seconds")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("growth-results"))
     args = parser.parse_args()
     if not args.drivetrain.is_file() or set(args.jobs) - replays.JOBS.keys():
@@ -101,6 +104,8 @@ def measure(args, part, scratch, store):
 
 def main():
     args = arguments()
+    # So that what it has started ends, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     store = Store(args.out)
     with tempfile.TemporaryDirectory(prefix="drivetrain-growth-") as scratch:
         for part in args.parts:

@@ -10,10 +10,17 @@ import statistics
 import subprocess
 import time
 
-from measure import busy
+from measure import await_quiet, busy
 
 BENCHES = pathlib.Path(__file__).resolve().parent.parent
-JOBS = {"compare": BENCHES / "compare/compare.toml", "fleet": BENCHES.parent / "configs/fleet.toml"}
+COMPARE, REFERENCE = BENCHES / "compare/compare.toml", BENCHES.parent / "configs/fleet.toml"
+# Configuration, and fields of it that are set to other values.
+JOBS = {
+    "compare": (COMPARE, {}),
+    "fleet": (REFERENCE, {}),
+    # To tell what grows with trips from what grows with readings.
+    "one-trip": (COMPARE, {"DRIVETRAIN_SOURCES__TELEMETRY__FIELDS__TRIP": "=all", "DRIVETRAIN_TRIP__ID_UNIQUE": "false"}),
+}
 PER_VEHICLE = 10  # readings, at least
 # Of a vehicle's seconds, it drives a little less in: 0.86 at first, 0.84 later.
 DRIVING = 0.83
@@ -52,11 +59,13 @@ def median(args, job, file, records, workers, scratch):
 
 def once(args, job, file, records, workers, scratch):
     data, log = scratch / "data", scratch / "replay.log"
-    command = [str(args.drivetrain), "replay", "--config", str(JOBS[job]), "--data", str(data), "--workers", str(workers), str(file)]
+    config, fields = JOBS[job]
+    command = [str(args.drivetrain), "replay", "--config", str(config), "--data", str(data), "--workers", str(workers), str(file)]
+    await_quiet(args.wait)
     before = busy()
     with open(log, "w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    resident, usage, fits = watch(process, args.spare_gb)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | fields)
+    _, usage, fits = watch(process, args.spare_gb)
     cpu = usage.ru_utime + usage.ru_stime
     figures = {"records": records, "bytes": file.stat().st_size, "peak_mb": usage.ru_maxrss / 1e3, "fits": fits}
     shutil.rmtree(data, ignore_errors=True)
@@ -71,6 +80,15 @@ def once(args, job, file, records, workers, scratch):
 
 def watch(process, spare_gb, every=0.5, note=lambda resident: None):
     """Waits for the end: (most MB resident that were seen, resource usage, False when it was killed for want of memory)."""
+    try:
+        return follow(process, spare_gb, every, note)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.wait()
+
+
+def follow(process, spare_gb, every, note):
     most, fits = 0, True
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -126,8 +144,9 @@ def long(args, job, keys, scratch):
     # passed over.
     command = "printf '\\n\\n\\n\\n'; exec " + " ".join(simulate(args, keys, seconds, "--out", "-"))
     source = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    fields = {"DRIVETRAIN_SOURCES__TELEMETRY__FORMAT": "json", "DRIVETRAIN_HISTORY__READINGS": "none"}
-    command = [str(args.drivetrain), "replay", "--config", str(JOBS[job]), "--data", str(data), "--workers", "2", "/dev/stdin"]
+    config, fields = JOBS[job]
+    fields = fields | {"DRIVETRAIN_SOURCES__TELEMETRY__FORMAT": "json", "DRIVETRAIN_HISTORY__READINGS": "none"}
+    command = [str(args.drivetrain), "replay", "--config", str(config), "--data", str(data), "--workers", "2", "/dev/stdin"]
     with open(log, "w") as output:
         process = subprocess.Popen(command, stdin=source.stdout, stdout=output, stderr=subprocess.STDOUT, env=os.environ | fields)
     source.stdout.close()
@@ -135,11 +154,13 @@ def long(args, job, keys, scratch):
 
     def note(resident):
         so_far = written(source.pid)
-        if so_far is not None and source.poll() is None:
+        if so_far and source.poll() is None:
             samples.append([so_far, round(resident, 1), round(size(data), 1), round(time.monotonic() - began, 1)])
 
-    _, usage, fits = watch(process, args.spare_gb, 2, note)
+    _, usage, fits = watch(process, args.spare_gb, 1, note)
     source.wait()
+    counted = [str(args.drivetrain), "sql", "--data", str(data), "--format", "csv", "select count(*) as n from trips"]
+    trips = subprocess.run(counted, capture_output=True, text=True).stdout.split()[-1:]
     shutil.rmtree(data, ignore_errors=True)
     said = re.search(r"^(\d+) records in ([\d.]+) s: (\d+) records/s", log.read_text(), re.M)
     if not said or not samples:
@@ -148,4 +169,4 @@ def long(args, job, keys, scratch):
     records, total = int(said[1]), samples[-1][0]
     samples = [[round(records * done / total), *rest] for done, *rest in samples]
     return {"records": records, "keys": keys, "records_per_s": int(said[3]), "cpu_s": usage.ru_utime + usage.ru_stime,
-            "peak_mb": usage.ru_maxrss / 1e3, "fits": fits, "samples": samples}
+            "peak_mb": usage.ru_maxrss / 1e3, "fits": fits, "trips": int(trips[0]) if trips else 0, "samples": samples}

@@ -2,8 +2,8 @@
 
 from curves import Line, Panel, svg
 
-NAMES = {"compare": "job of the comparison", "fleet": "configs/fleet.toml"}
-COLOURS = {"compare": "#2a78d6", "fleet": "#1b7f4b"}
+NAMES = {"compare": "job of the comparison", "fleet": "configs/fleet.toml", "one-trip": "comparison, one trip a vehicle"}
+COLOURS = {"compare": "#2a78d6", "fleet": "#1b7f4b", "one-trip": "#c98a1b"}
 FAR = 10_000_000  # keys that nobody has measured
 
 
@@ -96,20 +96,22 @@ def long(found):
         samples, end = run["samples"], run["records"]
         at = lambda share: min(samples, key=lambda s: abs(s[0] - share * end))
         later = [s for s in samples if s[0] >= end / 5]
-        rows.append([NAMES[job], f"{end:,}", *(f"{at(n / 10)[1]:,.0f}" for n in (1, 2, 4, 6, 8, 10)), f"{slope(later, 1) * 1e7:+.1f}",
+        rows.append([NAMES[job], f"{end:,}", f"{run['trips']:,}" if run.get("trips") else "",
+                     *(f"{at(n / 10)[1]:,.0f}" for n in (1, 2, 4, 6, 8, 10)), f"{slope(later) * 1e7:+.1f}",
                      f"{run['peak_mb']:,.0f}", f"{samples[-1][2]:,.0f}", million(run["records_per_s"])])
-        memory.append(Line(NAMES[job], COLOURS[job], [(s[0], s[1]) for s in samples]))
-    head = ["job", "readings", *(f"MB at {n}0 %" for n in (1, 2, 4, 6, 8, 10)), "MB more for 10M readings, from 20 % on", "peak MB",
-            "disk at the end, MB", "records/s, `simulate` beside it"]
+        memory.append(Line(NAMES[job], COLOURS[job], [(s[0], s[1]) for s in samples if s[1] > 0]))
+    head = ["job", "readings", "trips", *(f"MB at {n}0 %" for n in (1, 2, 4, 6, 8, 10)),
+            "MB more for 10M readings, from 20 % on", "peak MB", "disk at the end, MB", "records/s, `simulate` beside it"]
     return (table(head, rows) if rows else ""), memory
 
 
-def slope(samples, which):
+def slope(samples):
+    """MB a reading: least squares."""
     n = len(samples)
     mean = lambda k: sum(s[k] for s in samples) / n
-    x, y = mean(0), mean(which)
+    x, y = mean(0), mean(1)
     below = sum((s[0] - x) ** 2 for s in samples)
-    return sum((s[0] - x) * (s[which] - y) for s in samples) / below if below else 0
+    return sum((s[0] - x) * (s[1] - y) for s in samples) / below if below else 0
 
 
 def write(found):
