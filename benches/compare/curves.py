@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 WIDTH, HEIGHT, PER_ROW = 380, 250, 2
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 34, 58
+LEFT, RIGHT, TOP, BOTTOM = 56, 22, 34, 58
 
 
 @dataclasses.dataclass
