@@ -36,3 +36,8 @@ compare *ARGS:
 latency *ARGS:
     cargo build --release
     python3 benches/compare/latency.py --drivetrain "${CARGO_TARGET_DIR:-target}/release/drivetrain" {{ARGS}}
+
+# Growth by vehicles, workers and readings: tables and curves (half an hour and more; Java, Maven, confluent-kafka for Python).
+growth *ARGS:
+    cargo build --release
+    python3 benches/growth "${CARGO_TARGET_DIR:-target}/release/drivetrain" {{ARGS}}

@@ -185,4 +185,5 @@ def main():
         load.end()
 
 
-main()
+if __name__ == "__main__":
+    main()

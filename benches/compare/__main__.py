@@ -1,6 +1,6 @@
 """drivetrain against Flink and Kafka Streams, on the same job and the same topic, and against draining it.
 
-    python benches/compare --drivetrain target/release/drivetrain [--records 10000000] [--rounds 3]
+    python benches/compare --drivetrain target/release/drivetrain [--records 10000000] [--rounds 3] [--everything]
 
 Needs Java 17, Maven, cargo, and confluent-kafka for Python. Starts a real Kafka, loads the readings of a simulated fleet
 (about 227 B each, keyed by vehicle, 4 partitions, lz4), then runs the systems in turn, several rounds; checks that all
@@ -39,10 +39,15 @@ def arguments():
     parser.add_argument("--checkpoint-ms", type=int, default=10_000, help="Flink's checkpoint interval, and so its commits'")
     parser.add_argument("--commit-ms", type=int, default=1_000, help="Kafka Streams' commit interval")
     parser.add_argument("--wait", type=int, default=60, help="for a quiet machine before each run, at most so many seconds")
-    parser.add_argument("--systems", default=",".join(SYSTEMS), help="which, and in which order")
+    usual = ",".join(name for name in SYSTEMS if name != "everything")
+    parser.add_argument("--systems", default=usual, help="which, and in which order")
+    parser.add_argument("--everything", action="store_true",
+                        help="in each round drivetrain once more, with all that it can do switched on (everything.toml)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("compare-results"))
     parser.add_argument("--scratch", type=pathlib.Path, help="kept, with all logs; default: a temporary directory")
     args = parser.parse_args()
+    if args.everything:
+        args.systems += ",everything"
     unknown = set(args.systems.split(",")) - SYSTEMS.keys()
     if unknown or not args.drivetrain.is_file():
         parser.error(f"no such system: {sorted(unknown)}" if unknown else f"{args.drivetrain}: no such file")
@@ -76,6 +81,7 @@ def one_round(context, systems, number, wait):
             rate = context.records / run.seconds
             print(f"round {number} {report.NAMES[system]}: {rate:,.0f}/s, {context.records / run.cpu:,.0f} per CPU-second, "
                   f"{run.seconds:.2f} s, broker {run.broker_cpu:.1f} CPU-s, others {run.others_cpu:.1f} CPU-s"
+                  + (f", then closed in {run.closing:.1f} s, {run.closing_cpu:.1f} CPU-s" if run.closing else "")
                   + (" (disturbed: again)" if run.disturbed else ""), flush=True)
             if not run.disturbed:
                 runs[system] = run

@@ -33,9 +33,11 @@ class Run:
     others_cpu: float  # everybody else's, meanwhile: what a shared machine took away
     peak: int  # bytes resident
     disturbed: bool
+    closing: float  # drivetrain: seconds from SIGTERM to its end, by which all files of the history are published
+    closing_cpu: float  # CPU seconds from done to that end
     written: dict  # records, by kind of output
     scores: dict  # trip -> newest score
-    windows: dict  # (vehicle, start in ms) -> (count, sum, min, max)
+    windows: dict  # (vehicle, start in ms) -> (count, sum, min, max), of the speed by the minute
 
     @property
     def seconds(self):
@@ -82,7 +84,7 @@ def finish(watch, started, first, done, **outputs):
     cpu, broker_cpu, all_cpu = watch.spent(first, done)
     total, *_ = watch.spent(started, done)
     others = max(0, all_cpu - cpu - broker_cpu)
-    outputs = {"written": {}, "scores": {}, "windows": {}} | outputs
+    outputs = {"closing": 0, "closing_cpu": 0, "written": {}, "scores": {}, "windows": {}} | outputs
     return Run(started, first, done, cpu, total, broker_cpu, others, watch.peak, watch.disturbed, **outputs)
 
 
@@ -160,24 +162,37 @@ def start_drivetrain(context, name, config, data):
     return start(context, name, command, stdout=subprocess.DEVNULL, env=os.environ | variables)
 
 
-def drivetrain(context, name):
+def drivetrain(context, name, config="compare"):
+    """`config`: a file beside this one, and the job's name in it."""
     data = context.scratch / f"{name}data"
     started = time.time()
-    process = start_drivetrain(context, name, HERE / "compare.toml", data)
+    process = start_drivetrain(context, name, HERE / f"{config}.toml", data)
     watch = Watch(process.pid, context.broker.process.pid)
     try:
-        first, done = follow(context, process, f"{name}compare.progress", name)
+        first, done = follow(context, process, f"{name}{config}.progress", name)
     finally:
+        told = time.time()
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE)
+        ended = time.time()
         watch.stop()
     if process.returncode != 0:
         raise Failed(f"drivetrain; see {name}log")
     scores, n = scores_of(context, f"{name}trip_scores")
     windows = history(context, data)
-    run = finish(watch, started, first, done, scores=scores, windows=windows,
-                 written={"scores": n, "windows": len(windows)})
+    written = {"scores": n, "windows": len(windows)} if config == "compare" else {"scores": n} | kept(context, data)
+    closing_cpu, *_ = watch.spent(done, ended)
+    run = finish(watch, started, first, done, scores=scores, windows=windows, written=written,
+                 closing=ended - told, closing_cpu=closing_cpu)
     shutil.rmtree(data)
+    return run
+
+
+def everything(context, name):
+    """All that drivetrain does, where the others have their smaller job. All readings must be in its history."""
+    run = drivetrain(context, name, "everything")
+    if run.written["readings"] != context.records:
+        raise Failed(f"drivetrain kept {run.written['readings']} readings of {context.records}; see {name}log")
     return run
 
 
@@ -218,12 +233,24 @@ def history(context, data):
     """The windows, which drivetrain keeps in Parquet."""
     query = ("select vehicle_id, cast(date_part('epoch', window_start) * 1000 as bigint), count, sum, min, max "
              "from windows where resolution = '1m' and signal = 'speed_kmh'")
-    command = [context.drivetrain, "sql", "--data", data, "--format", "csv", query]
-    rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[1:]
     windows = {}
-    for vehicle, start_ms, count, *numbers in (row.split(",") for row in rows):
+    for vehicle, start_ms, count, *numbers in sql(context, data, query):
         windows[vehicle, int(start_ms)] = (int(count), *map(float, numbers))
     return windows
 
 
-SYSTEMS = {"drain": drain, "flink": flink, "streams": streams, "drivetrain": drivetrain}
+def kept(context, data):
+    """{table: rows} of the history."""
+    tables = ("windows", "trips", "events", "anomalies", "quality", "readings")
+    query = "select " + ", ".join(f"(select count(*) from {table}) as {table}" for table in tables)
+    [counts] = sql(context, data, query)
+    return dict(zip(tables, map(int, counts)))
+
+
+def sql(context, data, query):
+    command = [context.drivetrain, "sql", "--data", data, "--format", "csv", query]
+    rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[1:]
+    return [row.split(",") for row in rows]
+
+
+SYSTEMS = {"drain": drain, "flink": flink, "streams": streams, "drivetrain": drivetrain, "everything": everything}
