@@ -8,6 +8,10 @@ use drivetrain_schemas::reading::Origin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How many times as long a partition is waited for that is not known to have been read to its end: a minute, where
+/// `epoch.idle_after` is 10 s.
+const HELD: u32 = 6;
+
 /// One partition.
 pub(crate) struct Lane {
     pub(crate) id: Arc<Origin>,
@@ -107,8 +111,11 @@ impl Lane {
         end.map_or(0, |(end, (_, at))| u64::try_from(end.saturating_sub(*at)).unwrap_or(0))
     }
 
+    /// Without a record for long enough. A partition that has not been read to its end has more, or nobody knows: it is
+    /// waited for [`HELD`] times as long, so that a slow fetch makes nobody's readings late.
     fn is_idle(&self, idle_after: Duration, now: Instant) -> bool {
-        let quiet = self.quiet_since.is_some_and(|since| now.duration_since(since) >= idle_after);
+        let patience = if self.caught_up { idle_after } else { idle_after.saturating_mul(HELD) };
+        let quiet = self.quiet_since.is_some_and(|since| now.duration_since(since) >= patience);
         self.ended || (self.chunk.is_none() && (quiet || (self.caught_up && !self.touched)))
     }
 }
@@ -190,5 +197,33 @@ impl Lanes {
     /// The partitions that hold no watermark.
     pub(crate) fn idle(&self, now: Instant) -> Vec<Arc<Origin>> {
         self.lanes.iter().filter(|lane| lane.is_idle(self.idle_after, now)).map(|lane| lane.id.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has nothing, and is at its end or not.
+    struct Quiet(bool);
+
+    impl Feed for Quiet {
+        fn next(&mut self, _: usize) -> Result<Fed, SourceError> {
+            Ok(if self.0 { Fed::CaughtUp } else { Fed::Nothing })
+        }
+    }
+
+    #[test]
+    fn what_has_not_been_read_to_its_end_holds_the_others_longer() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let idle_after = |caught_up: bool| {
+            let id = Arc::new(Origin { source: "s".into(), name: "t".into(), partition: 0 });
+            let mut lane = Lane::new(id, None, Some(0), None, Box::new(Quiet(caught_up)));
+            lane.touched = true;
+            lane.fill(1, began).unwrap();
+            (0..20).find(|n| lane.is_idle(10 * second, began + *n * 5 * second)).map(|n| 5 * n)
+        };
+        assert_eq!(idle_after(true), Some(10));
+        assert_eq!(idle_after(false), Some(60));
     }
 }

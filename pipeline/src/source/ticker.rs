@@ -46,7 +46,8 @@ pub struct EpochConfig {
     pub chunk_records: usize,
     /// How far a partition may be ahead of the slowest in event time; less than `hot_horizon`; default `1m`.
     pub max_skew: String,
-    /// A Kafka partition without data for that long holds nobody; default `10s`.
+    /// A Kafka partition without data for that long holds nobody; default `10s`. One that has not been read to its end
+    /// (a slow fetch, a broker that is away) holds the others six times as long.
     pub idle_after: String,
     /// An empty epoch at most that often while there is no input; default `200ms`.
     pub empty_every: String,
