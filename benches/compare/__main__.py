@@ -9,21 +9,14 @@ says what is measured and how.
 """
 
 import argparse
-import datetime
 import os
 import pathlib
-import platform
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 
 import report
 import results
-from broker import VERSION, Broker
 from measure import await_quiet
-from systems import SYSTEMS, Context, Failed, build, drain_binary
+from systems import SYSTEMS, Failed, conditions, drain_binary, feed, session
 
 TOPIC = "telemetry"
 TRIES = 4
@@ -54,19 +47,6 @@ def arguments():
     return args
 
 
-def load(args, broker):
-    """Fills the topic; what stands in it."""
-    broker.create(TOPIC)
-    # A tenth of the fleet stands at any time, and more of it at first.
-    seconds = 2 * args.records // args.vehicles + 120
-    simulate = [args.drivetrain.resolve(), "simulate", "--vehicles", str(args.vehicles), "--for", f"{seconds}s", "--out", "-"]
-    simulator = subprocess.Popen(simulate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    loader = [drain_binary(), "load", broker.address, TOPIC, str(args.records)]
-    subprocess.run(loader, stdin=simulator.stdout, check=True, stdout=subprocess.DEVNULL)
-    simulator.stdout.close()
-    simulator.wait()
-
-
 def one_round(context, systems, number, wait):
     """{system: Run}; what was disturbed, or failed once, is run again."""
     runs = {}
@@ -91,50 +71,24 @@ def one_round(context, systems, number, wait):
     return runs
 
 
-def setting(args):
-    java = subprocess.run(["java", "-version"], capture_output=True, text=True).stderr.splitlines()[0]
-    return {
-        "what": f"{args.records:,} readings of about 227 B, {args.vehicles:,} vehicles "
-                f"({args.records // args.vehicles:,} readings each), {os.cpu_count()} cores shared with the broker",
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"kafka": VERSION, "flink": "2.1.0", "flink-connector-kafka": "4.0.1-2.0", "kafka-streams": "4.1.0",
-                     "java": java, "python": platform.python_version()},
-        "arguments": {k: str(v) for k, v in vars(args).items()},
-    }
-
-
 def main():
     args = arguments()
-    # So that the broker ends, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    build()
-    scratch = args.scratch or pathlib.Path(tempfile.mkdtemp(prefix="drivetrain-compare-"))
-    scratch.mkdir(parents=True, exist_ok=True)
-    broker = Broker(scratch / "kafka")
-    context = Context(broker, TOPIC, args.records, str(args.drivetrain.resolve()), args.workers, args.checkpoint_ms,
-                      args.commit_ms, scratch)
-    try:
-        load(args, broker)
-        systems = args.systems.split(",")
-        runs, wrong = {system: [] for system in systems}, []
+    systems = args.systems.split(",")
+    runs, wrong = {system: [] for system in systems}, []
+    with session(args, "compare", TOPIC, args.records, args.checkpoint_ms, args.commit_ms) as context:
+        context.broker.create(TOPIC)
+        loader = [drain_binary(), "load", context.broker.address, TOPIC, str(args.records)]
+        feed(context.drivetrain, args.records, args.vehicles, loader)
         for number in range(1, args.rounds + 1):
             done = one_round(context, systems, number, args.wait)
             wrong += results.disagreements({name: run for name, run in done.items() if name != "drain"})
             for name, run in done.items():
                 runs[name].append(run)
-    finally:
-        for process in context.processes:
-            if process.poll() is None:
-                process.kill()
-        broker.stop()
-        if args.scratch:
-            shutil.rmtree(scratch / "kafka/logs", ignore_errors=True)
-        else:
-            shutil.rmtree(scratch, ignore_errors=True)
+    what = (f"{args.records:,} readings of about 227 B, {args.vehicles:,} vehicles "
+            f"({args.records // args.vehicles:,} readings each), {os.cpu_count()} cores shared with the broker")
     summed = report.summary(runs, args.records)
-    report.write(args.out, setting(args), runs, summed)
-    print(f"\n{setting(args)['what']}\n\n{report.table(summed)}\n\n{args.out}/compare.json, {args.out}/compare.svg")
+    report.write(args.out, conditions(args, what), runs, summed)
+    print(f"\n{what}\n\n{report.table(summed)}\n\n{args.out}/compare.json, {args.out}/compare.svg")
     if wrong:
         sys.exit("compare: the systems do not agree:\n  " + "\n  ".join(wrong))
     print("all give the same scores and windows")

@@ -11,22 +11,16 @@ Runs are added to the latency.json that is there (of the same machine, hopefully
 """
 
 import argparse
-import datetime
 import json
 import os
 import pathlib
-import platform
-import shutil
-import signal
 import sys
-import tempfile
 
 import paced
 import percentiles
-from broker import VERSION, Broker
 from measure import await_quiet
 from paced import SETTINGS, Plan
-from systems import Context, Failed, build
+from systems import Failed, conditions, session
 
 # Where the search begins, readings a second; and in which setting it is made. Flink's lag is only seen when its results are
 # not held back until a checkpoint.
@@ -127,17 +121,6 @@ def search(args, context, load, system):
     return {"rate": low, "trials": trials}
 
 
-def setting_of(args):
-    return {
-        "what": f"readings of about 227 B, {args.vehicles:,} vehicles, {os.cpu_count()} cores shared with the broker and the load; "
-                f"{args.probes} probes a second",
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"kafka": VERSION, "flink": "2.1.0", "flink-connector-kafka": "4.0.1-2.0"},
-        "arguments": {k: str(v) for k, v in vars(args).items()},
-    }
-
-
 def measure(args, context, load, found, rows):
     # Else the first run measures how the broker's code is compiled.
     paced.run(context, "drivetrain", load.with_at_least(5_000_000), 300_000, Plan(args.probes, 0, 15, 1))
@@ -159,29 +142,19 @@ def measure(args, context, load, found, rows):
 
 def main():
     args = arguments()
-    # So that the broker ends, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    build()
-    scratch = args.scratch or pathlib.Path(tempfile.mkdtemp(prefix="drivetrain-latency-"))
-    scratch.mkdir(parents=True, exist_ok=True)
     before = args.out / "latency.json"
     document = json.loads(before.read_text()) if before.exists() else {"sustainable": {}, "runs": []}
     found, rows = {} if args.rates != "auto" or args.only_search else document["sustainable"], document["runs"]
-    shutil.rmtree(scratch / "kafka", ignore_errors=True)
-    broker = Broker(scratch / "kafka")
-    context = Context(broker, "", 0, str(args.drivetrain.resolve()), args.workers, 0, 0, scratch)
-    try:
-        measure(args, context, Load(args, scratch), found, rows)
-    except Failed as problem:
-        sys.exit(f"latency: {problem} in {scratch}")
-    finally:
-        for process in context.processes:
-            if process.poll() is None:
-                process.kill()
-        broker.stop()
-        shutil.rmtree(scratch / "kafka/logs" if args.scratch else scratch, ignore_errors=True)
-        percentiles.write(args.out, setting_of(args), document["sustainable"] | found, rows)
-    print(f"\n{setting_of(args)['what']}\n")
+    what = (f"readings of about 227 B, {args.vehicles:,} vehicles, {os.cpu_count()} cores shared with the broker and the load; "
+            f"{args.probes} probes a second")
+    with session(args, "latency") as context:
+        try:
+            measure(args, context, Load(args, context.scratch), found, rows)
+        except Failed as problem:
+            sys.exit(f"latency: {problem} in {context.scratch}")
+        finally:
+            percentiles.write(args.out, conditions(args, what), document["sustainable"] | found, rows)
+    print(f"\n{what}\n")
     print("\n".join(f"{system}: {of['rate']:,.0f} readings/s are sustained" for system, of in found.items()))
     rows.sort(key=lambda r: (list(SETTINGS).index(r["setting"]), r["share"]))
     print(f"\n{percentiles.table(rows)}\n\n{args.out}/latency.json, {args.out}/latency.svg")

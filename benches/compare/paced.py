@@ -16,7 +16,7 @@ import subprocess
 import time
 
 from measure import busy, peak_memory, read
-from systems import HERE, OPEN, Failed, drain_binary, jvm, start, start_drivetrain
+from systems import HERE, OPEN, Failed, drain_binary, feed, jvm, start, start_drivetrain
 
 PARTITIONS = 4
 
@@ -69,14 +69,7 @@ class Trial:
 
 def pack(drivetrain, path, records, vehicles):
     """The load of all runs: the first so many readings of the simulated fleet, as in the comparison."""
-    # A tenth of the fleet stands at any time, and more of it at first.
-    seconds = 2 * records // vehicles + 120
-    simulate = [drivetrain, "simulate", "--vehicles", str(vehicles), "--for", f"{seconds}s", "--out", "-"]
-    simulator = subprocess.Popen(simulate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    packer = [drain_binary(), "pack", path, str(PARTITIONS), str(records)]
-    subprocess.run(packer, stdin=simulator.stdout, check=True, stdout=subprocess.DEVNULL)
-    simulator.stdout.close()
-    simulator.wait()
+    feed(drivetrain, records, vehicles, [drain_binary(), "pack", path, str(PARTITIONS), str(records)])
 
 
 def launch(context, setting, topic, name, data):

@@ -3,17 +3,23 @@
     run(context, name) -> Run      `name`: of this run, a prefix of everything that it writes
 """
 
+import contextlib
 import dataclasses
+import datetime
 import json
 import os
+import pathlib
+import platform
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
-from broker import CACHE, HERE
+from broker import CACHE, HERE, VERSION, Broker
 from measure import Watch
 
 PATIENCE = 900
@@ -59,6 +65,52 @@ class Context:
 
 class Failed(Exception):
     """A run that did not end as it should."""
+
+
+@contextlib.contextmanager
+def session(args, bench, topic="", records=0, checkpoint_ms=0, commit_ms=0):
+    """Builds what is needed, and gives a Context with a broker of its own; all that was started ends with it. `--scratch`
+    is kept, but for the broker's logs."""
+    # So that the broker ends, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    build()
+    scratch = args.scratch or pathlib.Path(tempfile.mkdtemp(prefix=f"drivetrain-{bench}-"))
+    scratch.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(scratch / "kafka", ignore_errors=True)
+    broker = Broker(scratch / "kafka")
+    context = Context(broker, topic, records, str(args.drivetrain.resolve()), args.workers, checkpoint_ms, commit_ms, scratch)
+    try:
+        yield context
+    finally:
+        for process in context.processes:
+            if process.poll() is None:
+                process.kill()
+        broker.stop()
+        shutil.rmtree(scratch / "kafka/logs" if args.scratch else scratch, ignore_errors=True)
+
+
+def conditions(args, what):
+    """What figures were measured on, and with which versions."""
+    java = subprocess.run(["java", "-version"], capture_output=True, text=True).stderr.splitlines()[0]
+    return {
+        "what": what,
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {"kafka": VERSION, "flink": "2.1.0", "flink-connector-kafka": "4.0.1-2.0", "kafka-streams": "4.1.0",
+                     "java": java, "python": platform.python_version()},
+        "arguments": {k: str(v) for k, v in vars(args).items()},
+    }
+
+
+def feed(drivetrain, records, vehicles, command):
+    """Runs a command with the readings of the simulated fleet on its standard input: as many as asked for, or a few more."""
+    # A tenth of the fleet stands at any time, and more of it at first.
+    seconds = 2 * records // vehicles + 120
+    simulate = [drivetrain, "simulate", "--vehicles", str(vehicles), "--for", f"{seconds}s", "--out", "-"]
+    simulator = subprocess.Popen(simulate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    subprocess.run(command, stdin=simulator.stdout, check=True, stdout=subprocess.DEVNULL)
+    simulator.stdout.close()
+    simulator.wait()
 
 
 def build():
