@@ -104,22 +104,23 @@ impl VehicleState {
     }
 
     /// Asks for the memory that [`VehicleState::apply`] is going to want, in [`VehicleState::ASKS`] steps with time between
-    /// them: each reads only what the one before has asked for (the first what the caller has: the state itself).
+    /// them: each reads only what the one before has asked for, and the first nothing.
     #[inline]
     pub fn ask(&self, step: usize) {
         match step {
-            0 => {
+            0 => prefetch(self),
+            1 => {
                 prefetch_slice(&self.last);
                 self.kernel.ask();
                 self.segments.back().into_iter().for_each(prefetch);
             }
-            1 => self.segments.back().into_iter().for_each(|segment| prefetch(&**segment)),
+            2 => self.segments.back().into_iter().for_each(|segment| prefetch(&**segment)),
             _ => self.segments.back().into_iter().for_each(|segment| segment.ask()),
         }
     }
 
     /// Steps of [`VehicleState::ask`].
-    pub const ASKS: usize = 3;
+    pub const ASKS: usize = 4;
 
     /// Takes all of this vehicle's readings of one epoch, in any order. `incoming` is left in an unspecified order.
     pub fn apply(

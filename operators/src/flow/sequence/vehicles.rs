@@ -302,14 +302,11 @@ impl Vehicles {
     /// Asks for the states of the vehicles whose turns come next, of each for what is behind what was asked for before.
     #[inline]
     fn ask(&self, turns: &Turns, turn: usize) {
-        for ahead in 1..=VehicleState::ASKS + 1 {
-            if let Some(vehicle) = turns.vehicles.get(turn + ahead)
+        for step in 0..VehicleState::ASKS {
+            if let Some(vehicle) = turns.vehicles.get(turn + VehicleState::ASKS - step)
                 && let Held::Live(state) = &self.slots[*vehicle as usize].held
             {
-                match (VehicleState::ASKS + 1 - ahead).checked_sub(1) {
-                    None => prefetch(&**state),
-                    Some(step) => state.ask(step),
-                }
+                state.ask(step);
             }
         }
     }
