@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::job::Job;
 use support::kafka::Kafka;
-use support::steps::STEPS_ON_KAFKA;
+use support::steps::{OFTEN, STEPS_ON_KAFKA};
 use support::world::{drain, hurried, state};
 use support::{assert_same, drivetrain, one, repository, run, signal};
 
@@ -100,7 +100,7 @@ impl World {
     /// Started, and killed when it comes to a step.
     fn kill_at(&mut self, config: &Path, step: &str, nth: u32) {
         let point = format!("{step}:{nth}");
-        let mut job = self.start(config, &[("DRIVETRAIN_FAILPOINT", &point)]);
+        let mut job = self.start(config, &[OFTEN, ("DRIVETRAIN_FAILPOINT", &point)]);
         job.is_killed_at(&point, Duration::from_secs(30), &self.path("log"));
         self.note();
     }

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use support::job::{Simulation, complaint};
 use support::kafka::Kafka;
-use support::steps::STEPS_ON_KAFKA;
+use support::steps::{OFTEN, STEPS_ON_KAFKA};
 use support::topics::{TIMEOUT, consumer, end_offsets, latest, recreate, truncate, wait_until_read};
 use support::world::{hurried, state};
 use support::{TOPICS, assert_same, drivetrain, every_row, one, run, signal};
@@ -154,8 +154,8 @@ impl World {
         let steps = self.path(&format!("{}-steps", shape.job));
         for (step, nth) in STEPS_ON_KAFKA {
             let point = format!("{step}:{nth}");
-            let variables = [("DRIVETRAIN_FAILPOINT", point.as_str()), ("DRIVETRAIN_STEPS", steps.to_str().unwrap())];
-            let mut running = self.start(shape, &variables);
+            let kill = [("DRIVETRAIN_FAILPOINT", point.as_str()), ("DRIVETRAIN_STEPS", steps.to_str().unwrap()), OFTEN];
+            let mut running = self.start(shape, &kill);
             let code = running.wait(0, SOON);
             assert_eq!(code, None, "{}: it ended before {point}:\n{}", shape.job, running.said(0));
             for follower in 1..shape.processes {

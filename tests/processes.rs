@@ -289,8 +289,8 @@ fn a_kill_of_the_leader_at_each_step_leaves_no_trace() {
     let reference = world.reference();
     let data = world.path("steps");
     let job = world.job(&data, 2, 1);
-    kill_at_each_step("2 processes", |point| {
-        let mut running = job.start_with(&[("DRIVETRAIN_FAILPOINT", point)]);
+    kill_at_each_step("2 processes", |variables| {
+        let mut running = job.start_with(&variables);
         let code = running.wait_for(&[0], PATIENCE)[0];
         if code.is_none() {
             running.complains(1, TEN_SECONDS, &["process 0 (127.0.0.1:"]);

@@ -28,7 +28,7 @@ fn a_kill_at_each_step_leaves_no_trace() {
     let expected = final_state(&reference);
     for workers in ["1", "2"] {
         let data = scratch.path().join(format!("killed-{workers}"));
-        kill_at_each_step(&format!("{workers} workers"), |point| {
+        kill_at_each_step(&format!("{workers} workers"), |variables| {
             let mut command = drivetrain();
             command
                 .args(["replay", "--workers", workers, "--config"])
@@ -36,7 +36,7 @@ fn a_kill_at_each_step_leaves_no_trace() {
                 .arg("--data")
                 .arg(&data)
                 .arg(&input);
-            let output = command.env("DRIVETRAIN_FAILPOINT", point).output().unwrap();
+            let output = command.envs(variables).output().unwrap();
             (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
         });
         replay(&config, &data, &["--workers", workers], &[&input]);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use support::job::{Job, Simulation, complaint};
 use support::kafka::Kafka;
 use support::s3::{BUCKET, S3, SECRET};
+use support::steps::OFTEN;
 use support::topics::{consumer, end_offsets, wait_until_read};
 use support::world::{drain, drain_to, hurried, readings, small_epochs, state};
 use support::{
@@ -163,7 +164,7 @@ impl World {
 
     /// Started, and killed when it comes to a step.
     fn kill_at(&self, config: &Path, point: &str) {
-        let mut job = self.start(config, &[("DRIVETRAIN_FAILPOINT", point)]);
+        let mut job = self.start(config, &[OFTEN, ("DRIVETRAIN_FAILPOINT", point)]);
         job.is_killed_at(point, SOON, &self.path("log"));
     }
 
@@ -193,7 +194,7 @@ impl World {
 }
 
 /// The steps at which the store matters, with how many times each is passed before the kill.
-const STEPS: [&str; 24] = [
+const STEPS: [&str; 25] = [
     "final_files:3",
     "history.close:3",
     "history.closed:2",
@@ -207,6 +208,7 @@ const STEPS: [&str; 24] = [
     "publish.after:2",
     "manifest.before:3",
     "manifest.between:4",
+    "manifest.rewrite:1",
     "manifest.after:2",
     "trim.before:1",
     "trim.after:1",

@@ -5,9 +5,10 @@
 //! DRIVETRAIN_FAILPOINT=publish.between:3     … when it is reached for the third time
 //! DRIVETRAIN_FAILPOINT=publish.between:3:stop  stop there (SIGSTOP), until somebody continues it
 //! DRIVETRAIN_STEPS=FILE                  note in a file which step was reached last
+//! DRIVETRAIN_OFTEN=1                     what is done after thousands of commits is done after a few ([`threshold`])
 //! ```
 //!
-//! Only in debug builds; in a release build [`hit`] is empty and the variable has no effect. Tests of this crate set a
+//! Only in debug builds; in a release build [`hit`] is empty and the variables have no effect. Tests of this crate set a
 //! plan for the thread (and the threads it starts) instead: then the step fails, as if the process had ended there.
 
 /// All steps, in the order in which a run comes to them.
@@ -121,6 +122,13 @@ mod on {
         STEPS.contains(&step) || HOUSEKEEPING.contains(&step)
     }
 
+    /// `usual`, or in a test `often`: the threshold of a step that a test would not come to.
+    pub fn threshold(usual: u64, often: u64) -> u64 {
+        static OFTEN: OnceLock<bool> = OnceLock::new();
+        let is_often = || cfg!(test) || std::env::var_os("DRIVETRAIN_OFTEN").is_some();
+        if *OFTEN.get_or_init(is_often) { often } else { usual }
+    }
+
     /// The plan of this thread, to be handed to a thread that it starts.
     pub fn current() -> Option<Arc<Plan>> {
         CURRENT.with_borrow(Clone::clone)
@@ -183,6 +191,12 @@ mod off {
     #[inline(always)]
     pub fn hit(_: &'static str) -> Result<(), FileError> {
         Ok(())
+    }
+
+    /// `usual`.
+    #[inline(always)]
+    pub fn threshold(usual: u64, _: u64) -> u64 {
+        usual
     }
 
     #[inline(always)]

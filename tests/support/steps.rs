@@ -1,7 +1,7 @@
 //! Kills at each named step of the commit protocol.
 
-/// The steps of `sinks/src/failpoint.rs` that a replay comes to, with how many times it passes each before it is killed.
-pub const STEPS: [(&str, u32); 31] = [
+/// All steps of `sinks/src/failpoint.rs`, with how many times a replay passes each before it is killed.
+pub const STEPS: [(&str, u32); 36] = [
     ("claim.before", 1),
     ("claim.after", 1),
     ("begin", 3),
@@ -23,22 +23,26 @@ pub const STEPS: [(&str, u32); 31] = [
     ("checkpoint.sync", 1),
     ("checkpoint.rename", 1),
     ("publish.before", 1),
+    ("recovery.publish", 1),
     ("publish.between", 1),
     ("publish.after", 1),
     ("manifest.before", 1),
     ("manifest.between", 1),
+    ("manifest.rewrite", 1),
     ("manifest.after", 1),
     ("trim.before", 1),
     ("trim.between", 1),
     ("trim.after", 1),
+    ("compact.written", 1),
+    ("compact.renamed", 2),
+    ("recovery.cut", 3),
     ("checkpoint.write", 5),
     ("commit.after", 9),
 ];
 
 /// The steps of `sinks/src/failpoint.rs` that a run on Kafka comes to, with how many times it passes each before it is
-/// killed. The others are those of local live logs (`recovery.cut`, `compact.*`) and one that comes after four
-/// thousand publications (`manifest.rewrite`).
-pub const STEPS_ON_KAFKA: [(&str, u32); 30] = [
+/// killed. The others are those of local live logs (`recovery.cut`, `compact.*`).
+pub const STEPS_ON_KAFKA: [(&str, u32); 31] = [
     ("claim.before", 1),
     ("claim.after", 1),
     ("recovery.publish", 1),
@@ -65,18 +69,21 @@ pub const STEPS_ON_KAFKA: [(&str, u32); 30] = [
     ("publish.after", 1),
     ("manifest.before", 2),
     ("manifest.between", 1),
+    ("manifest.rewrite", 1),
     ("manifest.after", 1),
     ("trim.before", 1),
     ("trim.between", 1),
     ("trim.after", 1),
 ];
 
-/// Has a job started again and again, each time to be killed at another step: `start` is given the value of
-/// `DRIVETRAIN_FAILPOINT`, and gives the exit code (none: ended by a signal) and what was said.
-pub fn kill_at_each_step(what: &str, mut start: impl FnMut(&str) -> (Option<i32>, String)) {
+/// The variable with which a job comes to all of these steps within seconds.
+pub const OFTEN: (&str, &str) = ("DRIVETRAIN_OFTEN", "1");
+
+/// Has a job started again and again, each time to be killed at another step: `start` is given its variables, and gives the exit code (none: ended by a signal) and what was said.
+pub fn kill_at_each_step(what: &str, mut start: impl FnMut([(&str, &str); 2]) -> (Option<i32>, String)) {
     for (step, nth) in STEPS {
         let point = format!("{step}:{nth}");
-        let (code, said) = start(&point);
+        let (code, said) = start([OFTEN, ("DRIVETRAIN_FAILPOINT", &point)]);
         assert_ne!(code, Some(0), "{what}: the input ended before {point}: make it longer");
         assert_eq!(code, None, "{what}: {point}: {said}");
     }

@@ -27,7 +27,8 @@ impl LocalOutlet {
     /// Opens the progress log. The topics are opened by [`Outlet::resume`].
     pub fn open(data: &DataDir) -> Result<Self, OutletError> {
         let progress = LocalLog::open(data.path())?;
-        Ok(Self { live: data.path().join(LIVE), progress, topics: BTreeMap::new(), dead_letter: None, small: SMALL })
+        let small = failpoint::threshold(SMALL, 0);
+        Ok(Self { live: data.path().join(LIVE), progress, topics: BTreeMap::new(), dead_letter: None, small })
     }
 
     /// Compacts and trims from this many bytes of garbage on.

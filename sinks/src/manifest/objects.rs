@@ -22,7 +22,7 @@ use crate::store::Remote;
 use std::path::Path;
 
 /// Publications after which everything is written into one object.
-const REWRITE: u64 = if cfg!(test) { 3 } else { 128 };
+const REWRITE: u64 = 128;
 /// Plain bytes of tickets from which on an object of them is not made larger any more.
 const ROLL: usize = if cfg!(test) { 600 } else { 4 << 20 };
 const LEVEL: i32 = 3;
@@ -153,7 +153,7 @@ impl ObjectManifest {
     pub(super) fn publish(&mut self, publication: &Publication) -> Result<(), FileError> {
         self.write(false, publication)?;
         self.count += 1;
-        if self.count > REWRITE { self.rewrite() } else { Ok(()) }
+        if self.count > failpoint::threshold(REWRITE, 3) { self.rewrite() } else { Ok(()) }
     }
 
     fn write(&mut self, whole: bool, publication: &Publication) -> Result<(), FileError> {

@@ -54,7 +54,7 @@ impl Publication {
 
 /// Publications after which the manifest is written anew in one line, with what housekeeping has replaced left out: it
 /// grows with the files that there are, not with those that there were.
-const REWRITE: u64 = if cfg!(test) { 3 } else { 4096 };
+const REWRITE: u64 = 4096;
 
 /// See the module.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl DiskWriter {
         self.manifest.append(&publication.line())?;
         self.manifest.sync()?;
         self.lines += 1;
-        if self.lines > REWRITE { self.rewrite() } else { Ok(()) }
+        if self.lines > failpoint::threshold(REWRITE, 3) { self.rewrite() } else { Ok(()) }
     }
 
     /// Writes everything into one line; a reader sees the old manifest or the new one, which say the same.
