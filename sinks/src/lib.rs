@@ -28,6 +28,7 @@ pub mod recovery;
 pub mod store;
 pub mod units;
 
+mod background;
 mod files;
 
 pub use files::FileError;

@@ -35,6 +35,7 @@ pub use error::CheckpointError;
 pub use format::FORMAT;
 pub use packed::PackedPart;
 
+use crate::background;
 use crate::failpoint;
 use crate::store::Storage;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
@@ -128,6 +129,7 @@ impl Checkpointer {
         let plan = failpoint::current();
         let serve = move || {
             failpoint::adopt(plan);
+            background::yield_to_others();
             keeper.run(&inbox, &outbox);
         };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(serve);

@@ -3,9 +3,10 @@
 use super::buffer::{Partition, by_date, date_of};
 use super::config::{HistoryConfig, KeepReadings};
 use super::file::{OpenFile, Place};
+use super::queue::Inbox;
 use super::{Closed, Command, DateKey, EpochRows, HistoryError, Published};
 use crate::progress::FileEntry;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{RecvTimeoutError, Sender};
 use drivetrain_schemas::catalogue::Catalogue;
 use drivetrain_schemas::table::{Table, TableId};
 use std::collections::BTreeMap;
@@ -49,7 +50,7 @@ impl Encoder {
     }
 
     /// Serves commands until the owner goes away or asks to drain. An error is told and ends the thread.
-    pub(super) fn run(mut self, inbox: &Receiver<Command>, outbox: &Sender<Result<Closed, HistoryError>>) {
+    pub(super) fn run(mut self, inbox: &Inbox, outbox: &Sender<Result<Closed, HistoryError>>) {
         loop {
             let (result, last) = match inbox.recv_timeout(self.patience()) {
                 Ok(Command::Add(rows)) => (self.add(rows).and_then(|files| self.due(files)), false),

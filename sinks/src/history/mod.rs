@@ -11,20 +11,23 @@
 //! [`EpochRows`]. At a restart epochs come again; rows that published files hold already ([`Published`]) are left out. A closed file holds epochs that were handed over before, so it may be named in the progress record of
 //! the last of them or any later one. Rows are never lost by closing: [`HistoryWriter::drain`] closes everything.
 //!
-//! Memory: `history.buffer` for waiting rows (the largest buffer is written when it is exceeded), the epochs in the
-//! queue, and the row group being encoded. When the thread falls behind, [`HistoryWriter::add`] blocks.
+//! Memory: `history.buffer` for waiting rows (the largest buffer is written when it is exceeded), 16 MB of
+//! epochs in the queue ([`queue::MOST`]), and the row group being encoded. When the thread falls behind,
+//! [`HistoryWriter::add`] blocks.
 
 mod buffer;
 pub mod config;
 mod encoder;
 mod file;
 mod published;
+mod queue;
 mod upload;
 
 pub use config::{HistoryConfig, KeepReadings};
 pub(crate) use file::{GroupStats, OpenFile, Place, clear_staging, discard_staging, publish};
 pub use published::Published;
 
+use crate::background;
 use crate::failpoint;
 use crate::files::FileError;
 use crate::progress::FileEntry;
@@ -37,14 +40,11 @@ use drivetrain_schemas::row::Row;
 use drivetrain_schemas::table::TableId;
 use drivetrain_schemas::time::{format_date, parse_rfc3339};
 use parquet::errors::ParquetError;
+use queue::Feeder;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use thiserror::Error;
-
-/// Epochs that wait for the history's thread. Those are committed, so that nothing else bounds them; the largest have
-/// `epoch.max_records` readings.
-const QUEUE: usize = 1;
 
 /// µs of a day.
 const DAY: i64 = 86_400_000_000;
@@ -140,7 +140,7 @@ enum Command {
 /// The history's thread, as its owner sees it.
 #[derive(Debug)]
 pub struct HistoryWriter {
-    commands: Option<Sender<Command>>,
+    commands: Option<Feeder>,
     closed: Receiver<Files>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -157,13 +157,14 @@ impl HistoryWriter {
     ) -> Result<Self, HistoryError> {
         config.validate().map_err(HistoryError::Config)?;
         let storage = storage.into();
-        let (commands, inbox) = bounded(QUEUE);
+        let (commands, inbox) = queue::queue();
         let (outbox, closed, uploading) = upload(&storage, generation)?;
         let place = Place::staging(storage.local(), generation);
         let encoder = encoder::Encoder::new(place, catalogue, config, published);
         let plan = failpoint::current();
         let serve = move || {
             failpoint::adopt(plan);
+            background::yield_to_others();
             encoder.run(&inbox, &outbox);
         };
         let thread = std::thread::Builder::new().name("history".into()).spawn(serve).map_err(HistoryError::Thread)?;
@@ -204,7 +205,7 @@ impl HistoryWriter {
     }
 
     fn send(&mut self, command: Command) -> Result<(), HistoryError> {
-        let sent = self.commands.as_ref().is_some_and(|c| c.send(command).is_ok());
+        let sent = self.commands.as_ref().is_some_and(|c| c.send(command));
         if sent {
             return Ok(());
         }
