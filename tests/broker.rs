@@ -3,6 +3,9 @@
 mod support;
 
 use rdkafka::consumer::Consumer;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +14,8 @@ use std::time::{Duration, Instant};
 use support::job::Job;
 use support::kafka::Kafka;
 use support::topics::{TIMEOUT, consumer, latest, read_all, wait_until_read};
-use support::{TABLES, drivetrain, every_row, one, peers, repository, run, sql};
+use support::world::{drain, hurried, state};
+use support::{TABLES, assert_same, drivetrain, every_row, one, peers, repository, run, sql};
 
 /// Counts of the simulator's report: (records, broken by kind).
 fn report(stderr: &[u8]) -> (i64, BTreeMap<String, i64>) {
@@ -232,4 +236,98 @@ fn wait_until_read_partition(brokers: &str, partition: i32, end: i64, log: &Path
         assert!(Instant::now() < deadline, "{committed:?}\n{}", std::fs::read_to_string(log).unwrap_or_default());
         std::thread::park_timeout(Duration::from_millis(200));
     }
+}
+
+/// Whatever producers may have packed, and with transactions that were aborted in between: our own reader and librdkafka
+/// give the same readings, rejects and counts.
+#[test]
+fn both_readers_read_the_same() {
+    let Some(kafka) = Kafka::start() else { return };
+    let brokers = kafka.brokers.as_str();
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("readings.jsonl");
+    run(
+        drivetrain().args(["simulate", "--vehicles", "100", "--for", "10m", "--broken", "0.01", "--out"]).arg(&file),
+        0,
+    );
+    // Some are no UTF-8, and some are larger than a message may be.
+    let lines = std::fs::read(&file).unwrap();
+    let seen = produce_in_all_ways(
+        brokers,
+        &lines.split(|byte| *byte == b'\n').filter(|line| line.len() < 500_000).collect::<Vec<_>>(),
+    );
+    let read = |reader: &str| {
+        let quoted = format!("{reader:?}");
+        let config = hurried(scratch.path(), reader, &[("reader", &quoted)]);
+        let (data, log) = (scratch.path().join(reader), scratch.path().join(format!("{reader}.log")));
+        drain(brokers, &config, reader, &data, &log, seen);
+        let directly = std::fs::read_to_string(&log).unwrap().contains("without librdkafka");
+        assert_eq!(directly, reader == "auto");
+        assert!(one(&data, "select count(*) from readings").parse::<i64>().unwrap() > 40_000);
+        state(&data, brokers, &format!("{reader}."))
+    };
+    assert_same("auto and librdkafka", &read("librdkafka"), &read("auto"));
+}
+
+/// Sends these lines with each codec, some in transactions, of which others are aborted, some without a value. How many
+/// records a reader of committed ones sees.
+fn produce_in_all_ways(brokers: &str, lines: &[&[u8]]) -> i64 {
+    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
+    let client = |codec: &str| {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("compression.type", codec).set("linger.ms", "20").clone()
+    };
+    let send = |producer: &BaseProducer, i: usize, line: Option<&[u8]>| {
+        let key = format!("k{i}");
+        let mut record = BaseRecord::<str, [u8]>::to("telemetry").partition((i / 700 % 4) as i32);
+        record.payload = line;
+        record.key = (!i.is_multiple_of(3)).then_some(&key);
+        if i.is_multiple_of(5) {
+            record = record.headers(OwnedHeaders::new().insert(Header { key: "h", value: Some("v") }));
+        }
+        while let Err((error, again)) = producer.send(record) {
+            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
+            record = again;
+            producer.poll(Duration::from_millis(10));
+        }
+    };
+    let mut seen = 0;
+    let aborting: BaseProducer = client("lz4").set("transactional.id", "aborting").create().unwrap();
+    aborting.init_transactions(TIMEOUT).unwrap();
+    for (n, part) in lines.chunks(lines.len().div_ceil(10)).enumerate() {
+        let mut config = client(codecs[n % 5]);
+        let transactional = n % 2 == 1;
+        if transactional {
+            config.set("transactional.id", format!("committing-{n}"));
+        }
+        let producer: BaseProducer = config.create().unwrap();
+        aborting.begin_transaction().unwrap();
+        if transactional {
+            producer.init_transactions(TIMEOUT).unwrap();
+            producer.begin_transaction().unwrap();
+        }
+        for (i, line) in part.iter().enumerate() {
+            send(&producer, n * 10_000 + i, (!i.is_multiple_of(97)).then_some(line));
+            if i.is_multiple_of(50) {
+                send(&aborting, n * 10_000 + i, Some(b"{\"never\": \"seen\"}"));
+            }
+            // So that they come in between.
+            if i.is_multiple_of(2_000) {
+                aborting.flush(TIMEOUT).unwrap();
+                producer.flush(TIMEOUT).unwrap();
+            }
+        }
+        producer.flush(TIMEOUT).unwrap();
+        if transactional {
+            producer.commit_transaction(TIMEOUT).unwrap();
+        }
+        aborting.flush(TIMEOUT).unwrap();
+        aborting.abort_transaction(TIMEOUT).unwrap();
+        seen += part.len() as i64;
+    }
+    // A marker is not a record: the last of each partition must be one.
+    let last: BaseProducer = client("zstd").create().unwrap();
+    (0..4).for_each(|partition| send(&last, partition * 700, lines.first().copied()));
+    last.flush(TIMEOUT).unwrap();
+    seen + 4
 }

@@ -1,6 +1,7 @@
 //! Fixed-point numbers: an `i64` at a declared number of decimals, straight from the text and never by way of a
 //! float; rounded half to even. One rounding to a float happens at the edge ([`to_f64`]).
 
+use crate::scan;
 use thiserror::Error;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -65,6 +66,41 @@ pub fn parse_decimal(text: &[u8], decimals: u32) -> Result<i64, NumberError> {
     }
 }
 
+/// The same of the number at `at..end` of a text that goes on behind it. Only for what JSON allows without an exponent.
+#[inline]
+pub(crate) fn parse_decimal_in(text: &[u8], at: usize, end: usize, decimals: u32) -> Result<i64, NumberError> {
+    match parse_in_place(text, at, end, decimals) {
+        Some(value) => Ok(value),
+        None => parse_decimal(text.get(at..end).unwrap_or_default(), decimals),
+    }
+}
+
+/// A number of at most 16 bytes behind its sign, with as many behind its beginning. None: take another way.
+#[inline]
+fn parse_in_place(text: &[u8], at: usize, end: usize, decimals: u32) -> Option<i64> {
+    let negative = text.get(at) == Some(&b'-');
+    let first = at + usize::from(negative);
+    let bytes = text.get(first..)?.first_chunk::<{ scan::WIDE }>()?;
+    let length =
+        u32::try_from(end.checked_sub(first)?).ok().filter(|length| (1..=scan::WIDE as u32).contains(length))?;
+    let (digits, points) = scan::digits_and_points(bytes);
+    let all = u32::MAX >> (32 - length);
+    let points = points & all;
+    if digits & all | points != all || points & points.wrapping_sub(1) != 0 {
+        return None;
+    }
+    let wide = u128::from_le_bytes(*bytes);
+    let (mantissa, fraction) = if points == 0 {
+        (scan::number(wide, length), 0)
+    } else {
+        let before = points.trailing_zeros();
+        let kept = (1u128 << (8 * before)) - 1;
+        let joined = (wide & kept) | (wide >> 8 & !kept);
+        (scan::number(joined, length - 1), length - 1 - before)
+    };
+    at_decimals(mantissa as i64, fraction as usize, decimals).map(|value| if negative { -value } else { value })
+}
+
 /// Powers of ten that an `i64` holds.
 const POW10: [i64; 19] = {
     let mut table = [1i64; 19];
@@ -102,17 +138,20 @@ fn parse_short(text: &[u8], decimals: u32) -> Option<i64> {
     if digits == 0 || digits > 18 {
         return None;
     }
-    let mantissa = mantissa as i64;
-    let fraction = point.map_or(0, |p| digits - p);
-    let kept = decimals as usize;
-    let magnitude = if fraction <= kept {
-        mantissa.checked_mul(*POW10.get(kept - fraction)?)?
-    } else {
-        let divisor = *POW10.get(fraction - kept)?;
-        let (quotient, twice) = (mantissa / divisor, 2 * (mantissa % divisor));
-        quotient + i64::from(twice > divisor || (twice == divisor && quotient & 1 == 1))
-    };
+    let magnitude = at_decimals(mantissa as i64, point.map_or(0, |p| digits - p), decimals)?;
     Some(if negative { -magnitude } else { magnitude })
+}
+
+/// `mantissa` with so many digits behind the point, at `decimals`: rounded half to even. None: it does not fit.
+#[inline]
+fn at_decimals(mantissa: i64, fraction: usize, decimals: u32) -> Option<i64> {
+    let kept = decimals as usize;
+    if fraction <= kept {
+        return mantissa.checked_mul(*POW10.get(kept - fraction)?);
+    }
+    let divisor = *POW10.get(fraction - kept)?;
+    let (quotient, twice) = (mantissa / divisor, 2 * (mantissa % divisor));
+    Some(quotient + i64::from(twice > divisor || (twice == divisor && quotient & 1 == 1)))
 }
 
 /// A decimal number: `(-1)^negative * digits * 10^exponent`, plus a sticky flag for digits beyond the first 36.
@@ -236,6 +275,7 @@ fn parse_exponent(text: &[u8]) -> Result<i32, NumberError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn parses_exactly() {
@@ -265,5 +305,23 @@ mod tests {
         assert_eq!(to_f64(95_000_000, 6), 95.0);
         assert_eq!(to_f64(1, 1), 0.1);
         assert_eq!(format(-5, 2), "-0.05");
+    }
+
+    proptest! {
+        /// In its place a number is what it is by itself, whatever stands around it.
+        #[test]
+        fn a_number_in_its_place(
+            before in "[a-z]{0,3}",
+            number in "-?(0|[1-9][0-9]{0,17})([.][0-9]{1,18})?",
+            behind in "[,}][0-9.,:a-z\"]{0,20}",
+            decimals in 0u32..10,
+        ) {
+            let text = format!("{before}{number}{behind}");
+            let (at, end) = (before.len(), before.len() + number.len());
+            prop_assert_eq!(
+                parse_decimal_in(text.as_bytes(), at, end, decimals),
+                parse_decimal(number.as_bytes(), decimals)
+            );
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! a number costs no allocation. Nesting is limited to [`MAX_DEPTH`]; a number keeps its text; an unpaired surrogate
 //! escape is an error, as it has no UTF-8 form. Duplicate keys are left to the caller.
 
+use crate::scan;
 use std::borrow::Cow;
 use thiserror::Error;
 
@@ -346,21 +347,12 @@ impl<'a> Scanner<'a> {
 /// The next quote, backslash or control character from `at` on, or the end; eight bytes at a time.
 #[inline(always)]
 pub(crate) fn plain(text: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    while let Some(chunk) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let x = u64::from_le_bytes(*chunk);
-        let quote = x ^ (ONES * b'"' as u64);
-        let slash = x ^ (ONES * b'\\' as u64);
-        // Each term has the high bit set in the bytes that match; a borrow can only mark later ones wrongly.
-        let found = ((quote.wrapping_sub(ONES) & !quote)
-            | (slash.wrapping_sub(ONES) & !slash)
-            | (x.wrapping_sub(ONES * 0x20) & !x))
-            & HIGH;
+    while let Some(bytes) = text.get(at..).and_then(|rest| rest.first_chunk::<{ scan::WIDE }>()) {
+        let found = scan::ends(bytes);
         if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+            return at + found.trailing_zeros() as usize;
         }
-        at += 8;
+        at += scan::WIDE;
     }
     while text.get(at).is_some_and(|b| !matches!(b, b'"' | b'\\' | 0..0x20)) {
         at += 1;

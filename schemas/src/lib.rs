@@ -16,6 +16,7 @@ pub mod prefetch;
 pub mod reading;
 pub mod records;
 pub mod row;
+mod scan;
 pub mod table;
 pub mod time;
 pub mod unit;

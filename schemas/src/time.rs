@@ -3,6 +3,7 @@
 //! A time is a point between the years 1 and 9999 ([`MIN`], [`MAX`]); digits beyond the microsecond are cut off.
 
 use jiff::tz::TimeZone;
+use std::cell::Cell;
 use thiserror::Error;
 
 /// 0001-01-01T00:00:00Z in µs.
@@ -54,6 +55,71 @@ pub fn parse_rfc3339_in(text: &str, zone: Option<&TimeZone>) -> Result<i64, Time
         (None, None) => None,
     });
     parsed.filter(|t| (MIN..=MAX).contains(t)).ok_or_else(|| TimeError::Time(text.to_string()))
+}
+
+/// The day of the time that was read last, since most times are of the same: then only the time of day is read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecentDay(Cell<Option<([u8; 10], i64)>>);
+
+impl RecentDay {
+    /// As [`parse_rfc3339`], of the most common form: `2026-05-01T12:00:00Z`, also with up to 6 digits of a fraction. None: it
+    /// is another form, the last second of a minute that has 61, or no time.
+    #[inline]
+    pub(crate) fn utc(&self, text: &str) -> Option<i64> {
+        let bytes = text.as_bytes();
+        let (date, rest) = bytes.split_first_chunk::<10>()?;
+        let (b"T", rest) = rest.split_at_checked(1)? else { return None };
+        let (clock, rest) = rest.split_first_chunk::<8>()?;
+        let within = time_of_day(clock)? * SECOND + utc_fraction(rest)?;
+        let start = match self.0.get() {
+            Some((known, start)) if known == *date => start,
+            _ => self.remember(*date)?,
+        };
+        Some(start + within)
+    }
+
+    #[cold]
+    fn remember(&self, date: [u8; 10]) -> Option<i64> {
+        let midnight = [&date[..], b"T00:00:00"].concat();
+        let (start, _) = read_rfc3339(&midnight)?;
+        // What the calendar here does not have is left to the other way.
+        let start = Some(start).filter(|t| (MIN..=MAX).contains(t))?;
+        self.0.set(Some((date, start)));
+        Some(start)
+    }
+}
+
+/// Seconds since midnight of `12:34:56`.
+#[inline]
+fn time_of_day(clock: &[u8; 8]) -> Option<i64> {
+    const FORM: u64 = u64::from_le_bytes(*b"00:00:00");
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    // Each byte is its digit's value then, and 0 for the colons; else it has a high bit, or gets one.
+    let values = u64::from_le_bytes(*clock) ^ FORM;
+    let are_digits =
+        (values | (values & !HIGH) + 0x0606_0606_0606_0606) & HIGH == 0 && values & 0x0000_ff00_00ff_0000 == 0;
+    let pairs = values.wrapping_mul(10).wrapping_add(values >> 8);
+    let [hour, minute, second] = [0, 24, 48].map(|shift| (pairs >> shift & 0xff) as i64);
+    (are_digits && hour < 24 && minute < 60 && second < 60).then_some((hour * 60 + minute) * 60 + second)
+}
+
+/// µs of `Z` or `.25Z`, with at most 6 digits.
+#[inline]
+fn utc_fraction(rest: &[u8]) -> Option<i64> {
+    let (b'Z', rest) = rest.split_last()? else { return None };
+    let Some((b'.', digits)) = rest.split_first() else { return rest.is_empty().then_some(0) };
+    if digits.is_empty() || digits.len() > 6 {
+        return None;
+    }
+    let mut value = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Some(value * crate::fixed::pow10(6 - digits.len() as u32))
 }
 
 /// µs of a wall clock that is read as if it were UTC, as the instant at which `zone`'s clock shows it. Of an hour that
@@ -244,4 +310,49 @@ pub fn zone(name: &str) -> Result<TimeZone, String> {
     }
     TimeZone::get(name)
         .map_err(|_| format!("{name:?} is not a known time zone; give an IANA name, such as \"America/Chicago\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The short way, whatever was read before, gives what the long one gives, or nothing.
+        #[test]
+        fn a_recent_day_changes_nothing(
+            texts in prop::collection::vec(
+                (0i64..4, 0i64..90_000_000_000, prop::option::of("[0-9]{1,7}"), "(Z|z|\\+01:00|)", prop::option::of((0usize..22, any::<char>()))),
+                1..20,
+            ),
+        ) {
+            let recent = RecentDay::default();
+            for (day, within, fraction, zone, change) in texts {
+                let mut text = format_rfc3339(day * DAY + within - within % SECOND);
+                text.truncate(19);
+                let fraction = fraction.map_or(String::new(), |digits| format!(".{digits}"));
+                text = format!("{text}{fraction}{zone}");
+                if let Some((place, with)) = change {
+                    text = text.chars().enumerate().map(|(i, c)| if i == place { with } else { c }).collect();
+                }
+                if let Some(found) = recent.utc(&text) {
+                    prop_assert_eq!(parse_rfc3339(&text), Ok(found), "{}", text);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_usual_form_goes_the_short_way() {
+        let recent = RecentDay::default();
+        for text in
+            ["2026-05-01T00:00:00Z", "2026-05-01T23:59:59.999999Z", "2024-02-29T08:00:48.269Z", "9999-12-31T12:00:00Z"]
+        {
+            assert_eq!(recent.utc(text), parse_rfc3339(text).ok(), "{text}");
+        }
+        for text in ["2026-02-29T00:00:00Z", "2026-05-01T24:00:00Z", "2026-05-01T00:60:00Z", "2026-13-01T00:00:00Z", ""]
+        {
+            assert_eq!(recent.utc(text), None, "{text}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use drivetrain_operators::flow::keep::Restored;
 use drivetrain_schemas::decode::{Decoder, Record};
 use drivetrain_schemas::mapping::Layout;
 use drivetrain_sinks::commit::{Committer, CommitterConfig, CommitterHandle};
-use drivetrain_sinks::kafka::{self, TransactionalSink};
+use drivetrain_sinks::kafka::{self, Reader, TransactionalSink};
 use drivetrain_sinks::live::LocalOutlet;
 use drivetrain_sinks::message::Ticket;
 use drivetrain_sinks::outlet;
@@ -129,6 +129,7 @@ fn kafka_settings(options: &JobOptions) -> Result<KafkaSettings, JobError> {
     }
     let mut settings = KafkaSettings::new(&config.kafka.brokers, &config.job.name);
     settings.start = StartAt::parse(&config.kafka.start).map_err(|e| JobError::Config(format!("kafka.start: {e}")))?;
+    settings.direct = config.kafka.reader == Reader::Auto;
     settings.properties = config.kafka.properties.clone();
     Ok(settings)
 }

@@ -4,7 +4,7 @@
 //! at any record without copying, which alignment and recorded bindings need.
 
 use super::copied::Copied;
-use super::kafka::MessageBatch;
+use super::kafka::{Fetched, MessageBatch};
 use arrow::record_batch::RecordBatch;
 use drivetrain_schemas::decode::{Body, CsvHeader, Record};
 use drivetrain_schemas::reading::Origin;
@@ -36,6 +36,8 @@ pub enum ChunkData {
     Columns { batch: RecordBatch, first_row: i64 },
     /// Messages in librdkafka's own memory; delimited text where a header is given, else JSON.
     Kafka { messages: MessageBatch, header: Option<Arc<CsvHeader>> },
+    /// The same, unpacked from a broker's answer.
+    Fetched { records: Fetched, header: Option<Arc<CsvHeader>> },
     /// The same, copied: as another process has them.
     Copied { messages: Copied, header: Option<Arc<CsvHeader>> },
 }
@@ -94,6 +96,7 @@ impl Chunk {
             ChunkData::Lines(lines) | ChunkData::Csv { lines, .. } => lines.range.len(),
             ChunkData::Columns { batch, .. } => batch.num_rows(),
             ChunkData::Kafka { messages, .. } => messages.len(),
+            ChunkData::Fetched { records, .. } => records.len(),
             ChunkData::Copied { messages, .. } => messages.len(),
         }
     }
@@ -108,6 +111,7 @@ impl Chunk {
             ChunkData::Lines(lines) | ChunkData::Csv { lines, .. } => lines.spans().get(i).map(|s| s.line),
             ChunkData::Columns { batch, first_row } => (i < batch.num_rows()).then_some(first_row + i as i64),
             ChunkData::Kafka { messages, .. } => messages.position(i),
+            ChunkData::Fetched { records, .. } => records.position(i),
             ChunkData::Copied { messages, .. } => messages.position(i),
         }
     }
@@ -119,7 +123,10 @@ impl Chunk {
     }
 
     fn is_of_kafka(&self) -> bool {
-        matches!(self.data, ChunkData::Kafka { .. } | ChunkData::Copied { .. })
+        match self.data {
+            ChunkData::Kafka { .. } | ChunkData::Fetched { .. } | ChunkData::Copied { .. } => true,
+            ChunkData::Lines(_) | ChunkData::Csv { .. } | ChunkData::Columns { .. } => false,
+        }
     }
 
     /// How many records, from the first, lie before the binding `end`.
@@ -159,6 +166,7 @@ impl Chunk {
                 }
             }
             ChunkData::Kafka { messages, header } => messages.visit(range, origin, header.as_ref(), f),
+            ChunkData::Fetched { records, header } => records.visit(range, origin, header.as_ref(), f),
             ChunkData::Copied { messages, header } => messages.visit(range, origin, header.as_ref(), f),
         }
     }
@@ -177,6 +185,9 @@ impl Chunk {
             }
             ChunkData::Kafka { messages, header } => {
                 ChunkData::Kafka { messages: messages.split_off(n), header: header.clone() }
+            }
+            ChunkData::Fetched { records, header } => {
+                ChunkData::Fetched { records: records.split_off(n), header: header.clone() }
             }
             ChunkData::Copied { messages, header } => {
                 ChunkData::Copied { messages: messages.split_off(n), header: header.clone() }

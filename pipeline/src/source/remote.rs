@@ -77,7 +77,7 @@ impl RemoteChunk {
                 written.map_err(|e| format!("{}: {e}", chunk.origin.name))?;
                 Data::Columns { ipc, first_row: *first_row }
             }
-            ChunkData::Kafka { header, .. } => {
+            ChunkData::Kafka { header, .. } | ChunkData::Fetched { header, .. } => {
                 let mut messages = Copied::default();
                 chunk.for_each(|record| messages.push(&record));
                 Data::Messages { messages, header: header.clone() }

@@ -9,6 +9,7 @@ use super::view::clip;
 use super::{Body, Flaw, Record};
 use crate::json::Scanner;
 use crate::reading::{NULL, Reject};
+use crate::scan;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
@@ -120,6 +121,9 @@ fn text<'a>(plan: &Plan, bytes: &'a [u8]) -> Result<&'a str, Flaw> {
         return Err(Flaw::new("too_large", || {
             format!("{} bytes are more than the {} of limits.max_record", bytes.len(), plan.max_record)
         }));
+    }
+    if let Some(text) = scan::ascii(bytes) {
+        return Ok(text);
     }
     std::str::from_utf8(bytes).map_err(|e| {
         let at = e.valid_up_to();

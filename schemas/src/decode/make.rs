@@ -231,7 +231,7 @@ fn read_signal<'a>(
         // Nearly all values are numbers of JSON; they need no detour.
         Where::Slot(slot) => match view.slot(*slot) {
             Slot { kind: Kind::Missing | Kind::Null, .. } => return,
-            found if found.kind == Kind::Number && rule.is_number() => rule.json_number(found.text(view.data), at),
+            found if found.kind == Kind::Number && rule.is_number() => rule.json_number(view.data, found, at),
             found => rule.read(view.raw_slot(found), at),
         },
         place => rule.read(view.raw(place), at),

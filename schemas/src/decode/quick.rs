@@ -5,12 +5,13 @@
 
 use super::frame::{Kind, Slot};
 use crate::json::plain;
+use crate::scan;
 
 /// Bytes that are compared at once.
 const WIDTH: usize = 32;
 
 /// `"key":`, to be compared with a place of a record without a loop.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Token {
     /// Its bytes, and which of them count; in words of 8.
     words: [u64; WIDTH / 8],
@@ -99,6 +100,26 @@ fn digits(text: &[u8], mut at: usize) -> usize {
 #[inline(always)]
 fn number(text: &[u8], at: usize) -> Option<usize> {
     let first = at + usize::from(text.get(at) == Some(&b'-'));
+    let Some(bytes) = text.get(first..).and_then(|rest| rest.first_chunk::<{ scan::WIDE }>()) else {
+        return long_number(text, first);
+    };
+    let (digits, points) = scan::digits_and_points(bytes);
+    let length = (!(digits | points)).trailing_zeros();
+    let Some(behind) = bytes.get(length as usize) else { return long_number(text, first) };
+    let points = points & ((1 << length) - 1);
+    let leading_zero = bytes[0] == b'0' && digits & 2 != 0;
+    // A digit first and last, and at most one point. (Shifted by one more, so that no length is a case of its own.)
+    let is_it = digits & 1 != 0
+        && (digits << 1) >> length & 1 != 0
+        && points & points.wrapping_sub(1) == 0
+        && !leading_zero
+        && !matches!(behind, b'e' | b'E');
+    is_it.then_some(first + length as usize)
+}
+
+/// The same, digit by digit, of one that is long or stands at the end of the text; `first` is behind its sign.
+#[cold]
+fn long_number(text: &[u8], first: usize) -> Option<usize> {
     let mut end = digits(text, first);
     let leading = text.get(first) == Some(&b'0') && end > first + 1;
     if end == first || leading {

@@ -1,6 +1,7 @@
 //! How the value of a mapped signal is read: type, sentinels, unit, range.
 
 use super::MappingError;
+use super::frame::Slot;
 use super::path::Where;
 use super::view::{Raw, clip};
 use crate::catalogue::{Signal, SignalType};
@@ -94,35 +95,44 @@ impl SignalRule {
         self.kind == SignalType::Number
     }
 
-    /// A number of JSON: its text has no white space around it.
+    /// A number of JSON, where it stands in its record.
     #[inline]
-    pub(crate) fn json_number<'a>(&self, text: &str, at: i64) -> Outcome<'a> {
-        match &self.conversion {
-            Conversion::None if self.sentinels.is_empty() => {
-                self.judged(fixed::parse_decimal(text.as_bytes(), self.decimals))
-            }
-            _ => self.number(text, at),
+    pub(crate) fn json_number<'a>(&self, data: &str, slot: Slot, at: i64) -> Outcome<'a> {
+        if !self.is_plain() {
+            return self.converted(slot.text(data), at);
         }
+        let (start, end) = (slot.start as usize, slot.end as usize);
+        self.judged(fixed::parse_decimal_in(data.as_bytes(), start, end, self.decimals))
     }
 
     /// A number by its text.
     fn number<'a>(&self, text: &str, at: i64) -> Outcome<'a> {
         let text = text.trim_ascii();
+        if self.is_plain() {
+            self.judged(fixed::parse_decimal(text.as_bytes(), self.decimals))
+        } else {
+            self.converted(text, at)
+        }
+    }
+
+    /// Values are taken as they are sent.
+    fn is_plain(&self) -> bool {
+        matches!(self.conversion, Conversion::None) && self.sentinels.is_empty()
+    }
+
+    /// One that may be a sentinel, or has another unit.
+    fn converted<'a>(&self, text: &str, at: i64) -> Outcome<'a> {
+        if self.is_sentinel(text) {
+            return Outcome::Invalid;
+        }
+        let by = |affine: &Affine| Decimal::parse(text.as_bytes()).and_then(|d| affine.apply(&d));
         let value = match &self.conversion {
-            Conversion::None if self.sentinels.is_empty() => fixed::parse_decimal(text.as_bytes(), self.decimals),
-            conversion => {
-                if self.is_sentinel(text) {
-                    return Outcome::Invalid;
-                }
-                match conversion {
-                    Conversion::None => fixed::parse_decimal(text.as_bytes(), self.decimals),
-                    Conversion::Always(affine) => Decimal::parse(text.as_bytes()).and_then(|d| affine.apply(&d)),
-                    Conversion::ByTime(intervals) => match intervals.iter().find(|(until, _)| at < *until) {
-                        Some((_, affine)) => Decimal::parse(text.as_bytes()).and_then(|d| affine.apply(&d)),
-                        None => return Outcome::Invalid,
-                    },
-                }
-            }
+            Conversion::None => fixed::parse_decimal(text.as_bytes(), self.decimals),
+            Conversion::Always(affine) => by(affine),
+            Conversion::ByTime(intervals) => match intervals.iter().find(|(until, _)| at < *until) {
+                Some((_, affine)) => by(affine),
+                None => return Outcome::Invalid,
+            },
         };
         self.judged(value)
     }

@@ -5,7 +5,7 @@ use super::view::{Raw, View};
 use super::{Flaw, MappingError};
 use crate::fixed::{Decimal, NumberError};
 use crate::mapping::TimeFormat;
-use crate::time::{self, Strptime};
+use crate::time::{self, RecentDay, Strptime};
 use jiff::tz::TimeZone;
 
 #[derive(Clone, Debug)]
@@ -29,12 +29,13 @@ pub(crate) struct TimeRule {
     pub(crate) name: String,
     format: Format,
     zone: Option<TimeZone>,
+    day: RecentDay,
 }
 
 impl TimeRule {
     /// A time whose format is recognised.
     pub(crate) fn auto(place: Where, name: &str) -> Self {
-        TimeRule { place, name: name.to_string(), format: Format::Auto, zone: None }
+        TimeRule { place, name: name.to_string(), format: Format::Auto, zone: None, day: RecentDay::default() }
     }
 
     /// # Errors
@@ -65,7 +66,7 @@ impl TimeRule {
             }
             _ => return Err(wrong("base", "base and step go together: time = base + step × column".into())),
         };
-        Ok(TimeRule { place, name: config.field.clone(), format, zone })
+        Ok(TimeRule { place, name: config.field.clone(), format, zone, day: RecentDay::default() })
     }
 
     /// Whether the time comes out of the record itself, and not from Kafka or the configuration.
@@ -146,14 +147,18 @@ impl TimeRule {
     }
 
     #[inline]
+    fn rfc3339(&self, text: &str) -> Option<i64> {
+        self.day.utc(text).or_else(|| time::parse_rfc3339_in(text, self.zone.as_ref()).ok())
+    }
+
     fn text(&self, text: &str) -> Option<i64> {
         let text = text.trim_ascii();
         match &self.format {
-            Format::Auto => match time::parse_rfc3339_in(text, self.zone.as_ref()) {
-                Ok(t) => Some(t),
-                Err(_) => self.number(text),
+            Format::Auto => match self.rfc3339(text) {
+                None => self.number(text),
+                found => found,
             },
-            Format::Rfc3339 => time::parse_rfc3339_in(text, self.zone.as_ref()).ok(),
+            Format::Rfc3339 => self.rfc3339(text),
             _ => self.number(text),
         }
     }

@@ -14,6 +14,8 @@ use hashbrown::HashMap;
 #[derive(Clone, Debug, Default)]
 struct Edge {
     key: Box<str>,
+    /// The key as it stands in most records.
+    token: quick::Token,
     /// The key stands in JSON as it is.
     plain: bool,
     slot: Option<u16>,
@@ -34,8 +36,6 @@ struct Node {
     path: String,
     parent: u16,
     edges: Vec<Edge>,
-    /// Of each edge, its key as it stands in most records.
-    tokens: Vec<quick::Token>,
     keys: HashMap<Box<str>, u32, FixedState>,
     items: Vec<(u32, Edge)>,
     /// `follow[i + 1]` is the edge that last came behind edge `i`; `follow[0]` the first one.
@@ -54,8 +54,7 @@ impl Node {
     fn add(&mut self, key: &str) -> u32 {
         let next = self.edges.len() as u32;
         let plain = !key.bytes().any(|b| matches!(b, b'"' | b'\\' | 0..0x20));
-        self.edges.push(Edge { key: key.into(), plain, ..Edge::default() });
-        self.tokens.push(quick::Token::new(key, plain));
+        self.edges.push(Edge { key: key.into(), token: quick::Token::new(key, plain), plain, ..Edge::default() });
         self.follow.push(next + 1);
         self.keys.insert(key.into(), next);
         next
@@ -202,8 +201,8 @@ impl<'a> Pass<'a, '_> {
         let mut at = s.position();
         loop {
             let guess = node.follow.get(*before).map_or(usize::MAX, |guess| *guess as usize);
-            let (Some(token), Some(edge)) = (node.tokens.get(guess), node.edges.get(guess)) else { return false };
-            let Some(value) = token.behind(bytes, at).and_then(|at| quick::value(bytes, at)) else { return false };
+            let Some(edge) = node.edges.get(guess) else { return false };
+            let Some(value) = edge.token.behind(bytes, at).and_then(|at| quick::value(bytes, at)) else { return false };
             let follows = bytes.get(value.next);
             if !matches!(follows, Some(b',' | b'}')) || edge.child.is_some() || (self.tags && edge.is_stray()) {
                 return false;

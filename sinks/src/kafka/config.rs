@@ -29,9 +29,22 @@ pub struct KafkaConfig {
     pub partitions: i32,
     /// Their replication factor; -1 (default): the broker's own default.
     pub replication: i32,
+    /// Who reads the sources' topics: `auto` (default) or `librdkafka`. With `auto` we do it ourselves, which is faster,
+    /// where the brokers are reached without TLS and SASL and know topic ids (Kafka 3.1); else librdkafka does.
+    pub reader: Reader,
     /// Passed through to librdkafka, such as `security.protocol`. Secrets come from the environment:
     /// `DRIVETRAIN_KAFKA__PROPERTIES__SASL_PASSWORD` sets `sasl.password`.
     pub properties: BTreeMap<String, String>,
+}
+
+/// `kafka.reader`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reader {
+    /// We, where we know how.
+    #[default]
+    Auto,
+    Librdkafka,
 }
 
 impl Default for KafkaConfig {
@@ -43,6 +56,7 @@ impl Default for KafkaConfig {
             start: "earliest".to_string(),
             partitions: 4,
             replication: -1,
+            reader: Reader::Auto,
             properties: BTreeMap::new(),
         }
     }
@@ -57,6 +71,7 @@ impl std::fmt::Debug for KafkaConfig {
             .field("start", &self.start)
             .field("partitions", &self.partitions)
             .field("replication", &self.replication)
+            .field("reader", &self.reader)
             .field("properties", &self.masked_properties())
             .finish()
     }

@@ -19,7 +19,7 @@ mod progress;
 mod topics;
 mod trim;
 
-pub use config::KafkaConfig;
+pub use config::{KafkaConfig, Reader};
 pub use outlet::TransactionalSink;
 pub use progress::read_progress;
 pub use topics::{ensure_topics, fresh};

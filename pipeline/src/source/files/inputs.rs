@@ -125,9 +125,19 @@ fn kind(path: &Path, spec: &SourceSpec) -> Option<(Format, Packing)> {
     spec.format.or(known).map(|format| (format, packing))
 }
 
-/// Opens the file and looks at its first bytes, so that a mistake shows before anything is written.
+/// Opens the file and looks at its first bytes, so that a mistake shows before anything is written. What can be read only
+/// once (a pipe) is left as it is.
 fn examine(path: PathBuf, kind: (Format, Packing), source: u16) -> Result<FileInput, SourceError> {
     let (format, packing) = kind;
+    if !std::fs::metadata(&path).map_err(|e| io(&path, &e))?.is_file() {
+        return match format {
+            Format::Parquet => {
+                let reason = "Parquet is read from its end, and a pipe has none; write it to a file".into();
+                Err(SourceError::Form { path, form: "Parquet", reason })
+            }
+            _ => Ok(FileInput { source, path, format, packing, size: 0 }),
+        };
+    }
     let mut file = File::open(&path).map_err(|e| io(&path, &e))?;
     let size = file.metadata().map_err(|e| io(&path, &e))?.len();
     let mut magic = Vec::new();

@@ -1,5 +1,6 @@
 //! The client: finds the topics' partitions, opens each where it is to be begun, and looks for new ones.
 
+use super::direct::Direct;
 use super::messages::PartitionFeed;
 use super::topics::{Topics, look_up};
 use super::{KafkaSettings, StartAt};
@@ -115,6 +116,8 @@ pub(crate) struct Client {
     topics: Topics,
     unbound: Unbound,
     wake: Thread,
+    /// None: librdkafka reads the sources, too.
+    direct: Option<Direct>,
     found: Receiver<Result<Topics, SourceError>>,
     /// Dropping it ends the thread that looks for partitions.
     _looking: Sender<()>,
@@ -161,8 +164,11 @@ impl Client {
             }
         }
         let (found, looking) = look_out(&consumer, &settings, names)?;
+        let source = wanted.iter().find(|w| matches!(w.role, Role::Source(_)));
+        let direct = source.map(|w| Direct::new(&consumer, &settings, &w.topic)).transpose()?.flatten();
+        let none = Topics::new();
         let mut client =
-            Self { consumer, settings, wanted, topics: Topics::new(), unbound, wake, found, _looking: looking };
+            Self { consumer, settings, wanted, topics: none, unbound, wake, direct, found, _looking: looking };
         let opened = client.open_new(topics, |client, topic, partition, origin| match bindings.get(origin) {
             Some(binding) => Ok(Some(binding.end)),
             None => client.unbound_offset(client.settings.start, topic, partition),
@@ -243,15 +249,18 @@ impl Client {
                     Role::Control(_) => (u16::MAX, Some(self.offset(StartAt::Earliest, &wanted.topic, partition)?)),
                 };
                 let Some(start) = start else { continue };
-                let (header, wake) = (wanted.header.clone(), self.wake.clone());
-                let feed =
-                    PartitionFeed::split(&self.consumer, source, origin.clone(), header, wanted.wants_headers, wake)?;
-                list.add_partition_offset(&wanted.topic, partition, Offset::Offset(start))
-                    .map_err(|e| SourceError::Client(e.to_string()))?;
-                opened.push(Opened { role: wanted.role, topic_id: id.clone(), origin, start, feed: Box::new(feed) });
+                let feed = match self.open_direct(wanted, source, &origin, id.as_deref(), start) {
+                    Some(feed) => feed,
+                    None => {
+                        list.add_partition_offset(&wanted.topic, partition, Offset::Offset(start))
+                            .map_err(|e| SourceError::Client(e.to_string()))?;
+                        self.open_split(wanted, source, &origin)?
+                    }
+                };
+                opened.push(Opened { role: wanted.role, topic_id: id.clone(), origin, start, feed });
             }
         }
-        if !opened.is_empty() {
+        if list.count() > 0 {
             self.consumer
                 .base
                 .incremental_assign(&list)
@@ -259,6 +268,26 @@ impl Client {
         }
         self.topics = topics;
         Ok(opened)
+    }
+
+    fn open_direct(
+        &self,
+        wanted: &Wanted,
+        source: u16,
+        origin: &Arc<Origin>,
+        topic_id: Option<&str>,
+        start: i64,
+    ) -> Option<Box<dyn Feed>> {
+        let direct = self.direct.as_ref().filter(|_| matches!(wanted.role, Role::Source(_)))?;
+        let form = (wanted.header.clone(), wanted.wants_headers);
+        let feed = direct.open(source, (origin.clone(), topic_id, start), form, self.wake.clone())?;
+        Some(Box::new(feed))
+    }
+
+    fn open_split(&self, wanted: &Wanted, source: u16, origin: &Arc<Origin>) -> Result<Box<dyn Feed>, SourceError> {
+        let (header, wake) = (wanted.header.clone(), self.wake.clone());
+        let feed = PartitionFeed::split(&self.consumer, source, origin.clone(), header, wanted.wants_headers, wake)?;
+        Ok(Box::new(feed))
     }
 
     /// Where a partition is begun of which nothing is recorded; `configured` where the job is new.

@@ -70,12 +70,12 @@ impl MessageBatch {
 
     /// Asks for the memory of the messages behind `i`: of a near one's value, and of a farther one's head.
     #[inline]
-    fn ask(&self, messages: &[NonNull<rd::rd_kafka_message_t>], i: usize) {
-        if let Some(far) = messages.get(i + 8) {
+    fn ask(&self, i: usize) {
+        if let Some(far) = self.messages.get(i + 8) {
             // SAFETY: messages are alive as long as `self`; nothing is read.
             prefetch(unsafe { far.as_ref() });
         }
-        if let Some(near) = messages.get(i + 3) {
+        if let Some(near) = self.messages.get(i + 3) {
             // SAFETY: the same, and the fields read are set when it is made.
             let payload = unsafe { bytes(near.as_ref().payload, near.as_ref().len) };
             payload.into_iter().for_each(prefetch_slice);
@@ -91,8 +91,8 @@ impl MessageBatch {
     ) {
         let mut headers = Vec::new();
         let messages = self.messages.get(range.start..range.end.min(self.len())).unwrap_or_default();
-        for (i, message) in messages.iter().enumerate() {
-            self.ask(messages, i);
+        for (i, message) in (range.start..).zip(messages) {
+            self.ask(i);
             // SAFETY: the message is alive as long as `self`, nobody else refers to it (the batch is not `Sync`), and
             // the fields read here are set when it is made.
             let m = unsafe { message.as_ref() };

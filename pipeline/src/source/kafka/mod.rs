@@ -2,16 +2,18 @@
 //!
 //! ```text
 //!  broker ─► librdkafka's threads ─► queue of partition 0 ─► batches of ≤ chunk_records messages, not copied
-//!                                 └► queue of partition 1 ─► (left alone while alignment holds it back)
+//!         or [`direct`]           └► queue of partition 1 ─► (left alone while alignment holds it back)
 //! ```
 //!
 //! No consumer group is joined; the group's name only serves to commit offsets on the side, for lag monitors.
 
 mod client;
+mod direct;
 mod messages;
 mod topics;
 
 pub(crate) use client::{Client, Opened, Role, Unbound, Wanted};
+pub use direct::Fetched;
 pub use messages::MessageBatch;
 
 use std::collections::BTreeMap;
@@ -56,6 +58,8 @@ pub struct KafkaSettings {
     pub connect_timeout: Duration,
     /// Whether offsets are committed for lag monitors.
     pub commit_offsets: bool,
+    /// Whether sources may be read without librdkafka (`kafka.reader`).
+    pub direct: bool,
     /// Passed through to librdkafka (TLS, SASL, …); they win over what is set here, but for what correctness needs.
     pub properties: BTreeMap<String, String>,
 }
@@ -69,6 +73,7 @@ impl KafkaSettings {
             discover: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
             commit_offsets: true,
+            direct: true,
             properties: BTreeMap::new(),
         }
     }

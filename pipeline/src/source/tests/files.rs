@@ -198,3 +198,21 @@ fn unknown_fields_of_a_source_are_denied_and_mistakes_named() {
     assert!(SourceSpec::new("s", &config).unwrap().wants_headers);
     assert_eq!(config.mapping().fields.vehicle.as_deref(), Some("$header.v"));
 }
+
+/// What can be read only once is read once, from its first byte.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_from_its_first_byte() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe.jsonl");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let job = job(vec![source("s", "")], &[path.display().to_string()]);
+    let writer = std::thread::spawn(move || std::fs::write(path, "{1}\n{2}\n").unwrap());
+    assert_eq!(bodies(&replay(job)), text(&[(1, "{1}"), (2, "{2}")]));
+    writer.join().unwrap();
+    let fifo = directory.path().join("pipe.parquet");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let sources = [source("s", "")];
+    let error = super::super::files::resolve(&[fifo.display().to_string()], &sources).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("write it to a file"), "{error}");
+}
