@@ -97,7 +97,7 @@ fn time_of_day(clock: &[u8; 8]) -> Option<i64> {
     // Each byte is its digit's value then, and 0 for the colons; else it has a high bit, or gets one.
     let values = u64::from_le_bytes(*clock) ^ FORM;
     let are_digits =
-        (values | (values & !HIGH) + 0x0606_0606_0606_0606) & HIGH == 0 && values & 0x0000_ff00_00ff_0000 == 0;
+        (values | ((values & !HIGH) + 0x0606_0606_0606_0606)) & HIGH == 0 && values & 0x0000_ff00_00ff_0000 == 0;
     let pairs = values.wrapping_mul(10).wrapping_add(values >> 8);
     let [hour, minute, second] = [0, 24, 48].map(|shift| (pairs >> shift & 0xff) as i64);
     (are_digits && hour < 24 && minute < 60 && second < 60).then_some((hour * 60 + minute) * 60 + second)

@@ -258,8 +258,11 @@ mod tests {
         assert_eq!(topic_id("ASNFZ4mrze/+3LqYdlQyE"), None);
     }
 
+    /// Number, aborted transactions, records.
+    type Answered = (i32, Vec<(i64, i64)>, Vec<u8>);
+
     /// An answer as a broker writes it, with tagged fields that we do not know.
-    fn answer(partitions: &[(i32, Vec<(i64, i64)>, Vec<u8>)]) -> Vec<u8> {
+    fn answer(partitions: &[Answered]) -> Vec<u8> {
         let mut out = 7i32.to_be_bytes().to_vec();
         out.push(0);
         out.extend([0; 4 + 2 + 4]);
