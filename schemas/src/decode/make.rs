@@ -50,14 +50,7 @@ impl Maker {
         invalid: &mut i64,
     ) -> Result<(), Flaw> {
         let vehicle = vehicle(plan, view)?;
-        let sent = sent(plan, view)?;
-        let at = plan
-            .time
-            .read(view)?
-            .ok_or_else(|| Flaw::new("no_time", || format!("{}: the record bears no time there", plan.time.name)))?;
-        if plan.time.is_read() {
-            plan.judge(at, sent, &plan.time.name)?;
-        }
+        let (at, sent) = moment_time(plan, view)?;
         let Maker { staged, tags: text } = self;
         let values = staged.room(plan.width);
         let mut candidate = Candidate { vehicle, ..Candidate::default() };
@@ -165,6 +158,20 @@ fn derived_id(span: &str, record_time: i64) -> Arc<str> {
     hash.update(span.as_bytes());
     hash.update(&record_time.to_le_bytes());
     Arc::from(format!("{:032x}", hash.digest128()))
+}
+
+/// (the reading's event time, when the record was sent), of the layouts `wide` and `long`.
+#[inline]
+pub(crate) fn moment_time(plan: &Plan, view: &View<'_>) -> Result<(i64, Option<i64>), Flaw> {
+    let sent = sent(plan, view)?;
+    let at = plan
+        .time
+        .read(view)?
+        .ok_or_else(|| Flaw::new("no_time", || format!("{}: the record bears no time there", plan.time.name)))?;
+    if plan.time.is_read() {
+        plan.judge(at, sent, &plan.time.name)?;
+    }
+    Ok((at, sent))
 }
 
 /// (the record's time, when it was sent). The record's own `at` is judged even where another time comes first.

@@ -195,7 +195,8 @@ impl Decoder {
     }
 
     /// The record's event time (of an expanded record its first element's, of a trip payload the record's), µs;
-    /// None where [`Decoder::decode`] would find none. Counts and emits nothing.
+    /// None where [`Decoder::decode`] would find none, or one for which it rejects the record: a clock that is wrong by a year
+    /// must not make its partition look as if it were ahead of all others. Counts and emits nothing.
     pub fn peek_time(&mut self, record: &Record<'_>) -> Option<i64> {
         let Decoder { plan, intake, .. } = self;
         let own = intake.load(plan, record, false).ok()?;
@@ -208,7 +209,7 @@ impl Decoder {
         }
         match plan.layout {
             Layout::Trip => make::trip_time(plan, &view).ok().map(|(time, _)| time),
-            _ => plan.time.read(&view).ok().flatten(),
+            _ => make::moment_time(plan, &view).ok().map(|(time, _)| time),
         }
     }
 

@@ -129,6 +129,21 @@ fn peeking_finds_the_time_that_decoding_finds() {
     assert_eq!(peek(r#"{"layout":"trip"}"#, "{}"), Some(0));
 }
 
+/// Else one reading of 2099 would let its partition look ahead of all others for ever, and they would go on without it.
+#[test]
+fn peeking_finds_no_time_for_which_a_record_is_rejected() {
+    let origin = origin();
+    let peek = |text: &str, sent: &str| {
+        let (body, timestamp) = (Body::Json(text.as_bytes()), Some(time(sent)));
+        let record = Record { origin: &origin, position: 1, timestamp, key: None, headers: &[], body };
+        decoder("{}").peek_time(&record)
+    };
+    let text = format!("{{{HEAD}}}");
+    assert_eq!(peek(&text, "2026-05-01T12:00:00Z"), Some(time("2026-05-01T12:00:00Z")));
+    assert_eq!(peek(&text, "2024-05-01T12:00:00Z"), None, "two years before it was sent");
+    assert_eq!(peek(&text.replace("2026", "1970"), "2026-05-01T12:00:00Z"), None);
+}
+
 #[test]
 fn unmapped_fields_are_counted() {
     let mut d = decoder(r#"{"layout":"trip"}"#);

@@ -157,7 +157,7 @@ impl Reference {
         }
         match self.layout {
             Layout::Trip => self.trip_time(&view).ok().map(|(time, _)| time),
-            _ => self.time.read(&view.raw(&self.time.place)).ok().flatten(),
+            _ => self.moment_time(&view).ok().map(|(at, _)| at),
         }
     }
 
@@ -196,13 +196,18 @@ impl Reference {
         }
     }
 
-    fn reading(&self, view: &View<'_>, element: u32, invalid: &mut i64) -> Result<Reading, Reason> {
-        let vehicle = self.vehicle(view)?;
+    fn moment_time(&self, view: &View<'_>) -> Result<(i64, Option<i64>), Reason> {
         let sent = self.sent(view)?;
         let at = self.time.read(&view.raw(&self.time.place))?.ok_or("no_time")?;
         if self.time.place.is_read() {
             self.judge(at, sent)?;
         }
+        Ok((at, sent))
+    }
+
+    fn reading(&self, view: &View<'_>, element: u32, invalid: &mut i64) -> Result<Reading, Reason> {
+        let vehicle = self.vehicle(view)?;
+        let (at, sent) = self.moment_time(view)?;
         let (mut signals, mut extra) = (self.signals.iter().map(|(_, rule)| rule).collect::<Vec<_>>(), Vec::new());
         if self.layout == Layout::Long {
             let sensor = self.sensor_name(view)?;
