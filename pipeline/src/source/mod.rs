@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  files ─► reader thread a source ─┐                     ┌─► Chunk (≤ chunk_records of one origin) ─► worker k, in turn
-//!  topics ─► librdkafka's queues ───┼─► source thread ────┼─► Control (changes of reference data)   ─► worker 0
+//!  topics ─► queues of partitions ──┼─► source thread ────┼─► Control (changes of reference data)   ─► worker 0
 //!  control topics and files ────────┘   align, bind, tick └─► Epoch at its end: to every worker; Ticket: to the committer
 //! ```
 //!

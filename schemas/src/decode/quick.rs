@@ -117,8 +117,8 @@ fn number(text: &[u8], at: usize) -> Option<usize> {
     is_it.then_some(first + length as usize)
 }
 
-/// The same, digit by digit, of one that is long or stands at the end of the text; `first` is behind its sign.
-#[cold]
+/// The same, digit by digit, of one that is long or stands at the end of the text, as many a record's last value does;
+/// `first` is behind its sign.
 fn long_number(text: &[u8], first: usize) -> Option<usize> {
     let mut end = digits(text, first);
     let leading = text.get(first) == Some(&b'0') && end > first + 1;

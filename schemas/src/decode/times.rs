@@ -151,6 +151,7 @@ impl TimeRule {
         self.day.utc(text).or_else(|| time::parse_rfc3339_in(text, self.zone.as_ref()).ok())
     }
 
+    #[inline]
     fn text(&self, text: &str) -> Option<i64> {
         let text = text.trim_ascii();
         match &self.format {
