@@ -37,11 +37,17 @@ class Job:
         return self.process.wait()
 
     def check(self):
-        assert self.process.poll() is None, self.log.read_text()
+        if self.process.poll() is not None:
+            raise SystemExit(f"the job ended with code {self.process.returncode}:\n{self.log.read_text()}")
 
     def memory(self, what="VmRSS"):
         """MB resident now, or (VmHWM) at most so far."""
-        return int(re.search(rf"{what}:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) // 1024
+        found = re.search(rf"{what}:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())
+        if found is None:
+            # It has just ended.
+            self.process.wait()
+            self.check()
+        return int(found[1]) // 1024
 
     def behind(self, consumer):
         """How many records there are that the job has not committed. A broker with much to do is asked again."""

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use support::job::Job;
 use support::kafka::Kafka;
-use support::topics::{TIMEOUT, consumer, latest, read_all, wait_until_read};
+use support::topics::{TIMEOUT, consumer, delete_group, latest, read_all, wait_until_read};
 use support::world::{drain, hurried, state};
 use support::{TABLES, assert_same, drivetrain, every_row, one, peers, repository, run, sql};
 
@@ -217,6 +217,56 @@ fn a_new_partition_is_picked_up_while_the_job_runs() {
     runtime.block_on(admin.delete_records(&gone, &AdminOptions::new())).unwrap();
     let said = repeat(&scratch.path().join("gone"), 1);
     assert!(said.contains("telemetry/2: the records from offset 0 on are no longer there"), "{said}");
+}
+
+/// The offsets of the group that are for lag monitors are what the job has counted, when it was stopped and when it goes
+/// on: also where nothing more is to be read, and where they were not taken before.
+#[test]
+fn monitors_see_no_lag_where_there_is_none() {
+    let Some(kafka) = Kafka::start() else { return };
+    let brokers = kafka.brokers.as_str();
+    let scratch = tempfile::tempdir().unwrap();
+    let (data, log) = (scratch.path().join("data"), scratch.path().join("log"));
+    let config = repository("configs/fleet.toml");
+    let simulate = |seed: &str| {
+        let mut simulate = drivetrain();
+        simulate.args(["simulate", "--vehicles", "20", "--for", "1m", "--seed", seed]);
+        run(simulate.args(["--brokers", brokers, "--topic", "telemetry"]), 0);
+    };
+    let said = || {
+        let consumer = consumer(brokers, "fleet");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..4 {
+            list.add_partition("telemetry", partition);
+        }
+        let committed = consumer.committed_offsets(list, TIMEOUT).unwrap();
+        committed.elements().iter().filter_map(|e| e.offset().to_raw().filter(|offset| *offset >= 0)).sum::<i64>()
+    };
+    let counted = || one(&data, "select sum(records) from intake").parse::<i64>().unwrap();
+
+    let start = || {
+        let job = Job::start(&config, &data, brokers, &log);
+        wait_until_read(brokers, "telemetry", "fleet", &log);
+        job
+    };
+    let stop = |job: Job| assert_eq!(job.stop(), Some(0), "{}", std::fs::read_to_string(&log).unwrap());
+
+    simulate("1");
+    let job = start();
+    // Offsets are committed every 5 s, and have just been.
+    let before = said();
+    simulate("2");
+    std::thread::park_timeout(Duration::from_secs(1));
+    stop(job);
+    assert_eq!(said(), counted());
+    assert!(said() > before, "this would show nothing");
+
+    stop(start());
+    let all = counted();
+    delete_group(brokers, "fleet");
+    assert_eq!(said(), 0);
+    stop(start());
+    assert_eq!((said(), counted()), (all, all));
 }
 
 /// Waits until the job has committed offset `end` of a partition of `telemetry`.

@@ -33,6 +33,8 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 log.segment.delete.delay.ms=1000
+# A machine that writes much lets the broker's heartbeat to itself wait; then it has no leaders, after 9 s by default.
+broker.session.timeout.ms=60000
 """
 
 

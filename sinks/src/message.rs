@@ -4,11 +4,13 @@
 //!  source thread ──► Ticket (epoch, wall time, bindings)  ─┐
 //!  worker 0..n   ─┬► Output (rows, upserts, …) of an epoch │
 //!                 ├► Part (changed state) of an epoch      ├──► committer
+//!                 ├► Parts (more of them come, have come)  │
 //!                 └► Frontier (worker, epoch finished)    ─┘
 //! ```
 //!
 //! An epoch is finished when its ticket has come and every worker's frontier is beyond it; channels keep each sender's
-//! order, so all its outputs and parts have come by then. Finished epochs are committed in their order.
+//! order, so all its outputs have come by then, and it is known of which parts more come later. Finished epochs are
+//! committed in their order; a checkpoint is written when its epoch is finished and all its parts have come.
 
 use crate::checkpoint::PackedPart;
 use drivetrain_schemas::reading::{IntakeCounts, Origin, ReadingBatch, Reject};
@@ -73,10 +75,16 @@ pub enum Message {
         output: Output,
     },
     /// What an operator of a worker has changed in its state since the last flagged epoch, up to this one
-    /// ([`Ticket::checkpoint`]). Comes before the worker's frontier is beyond it.
+    /// ([`Ticket::checkpoint`]). Comes before the worker's frontier is beyond it, or between two [`Message::Parts`].
     Part {
         epoch: i64,
         part: PackedPart,
+    },
+    /// Of an operator of a worker: parts of this epoch will come after the worker's frontier is beyond it (said before it
+    /// is), or (`done`) have come.
+    Parts {
+        epoch: i64,
+        done: bool,
     },
     /// The worker has finished every epoch below this one (`i64::MAX`: all).
     Frontier {

@@ -130,6 +130,11 @@ pub fn truncate(brokers: &str, topic: &str) {
     deleted.elements().iter().for_each(|e| e.error().unwrap());
 }
 
+/// Deletes a consumer group with its offsets.
+pub fn delete_group(brokers: &str, group: &str) {
+    on(admin(brokers).delete_groups(&[group], &AdminOptions::new())).remove(0).unwrap();
+}
+
 /// Waits until a topic exists.
 pub fn wait_for_topic(brokers: &str, topic: &str) {
     let consumer = consumer(brokers, "looker");

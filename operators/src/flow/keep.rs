@@ -5,6 +5,8 @@
 //!                                                         restart: Restored { name → records } ─► operator
 //! ```
 //!
+//! An operator with much to hand over does it behind the epoch, between two [`Handing`]s, so that nobody waits for it.
+//!
 //! Contract: the parts of all flagged epochs up to c, merged, are the operator's whole state after c; nothing of c + 1
 //! is in them. So an operator that begins with them and gets the epochs from c + 1 on does what one that never stopped
 //! would do. The state is found by key, so the number of workers may be another one.
@@ -28,9 +30,18 @@ use timely::dataflow::operators::vec::ToStream;
 /// An operator that keeps says nothing downstream.
 type Nothing = CapacityContainerBuilder<Vec<()>>;
 
-/// Takes what an operator of this worker has changed up to an epoch: (epoch, operator, records). An operator with much
-/// to say says it in several parts.
-pub type Keep = Rc<dyn Fn(Time, &'static str, Records)>;
+/// Takes what an operator of this worker has changed up to an epoch: (epoch, operator, its next word).
+pub type Keep = Rc<dyn Fn(Time, &'static str, Handing)>;
+
+/// An operator's word on a checkpoint.
+#[derive(Debug)]
+pub enum Handing {
+    /// Of what has changed up to the epoch, all or some; no two parts have a key in common.
+    Part(Records),
+    /// Said before the epoch is over: parts of it come later, too, and then [`Handing::Done`].
+    Begun,
+    Done,
+}
 
 /// What a worker begins with: by operator, the records that are its own.
 #[derive(Debug, Default)]
@@ -126,7 +137,8 @@ pub fn kept<'scope, D: ExchangeData + Serialize>(
                         flagged.remove(0);
                         let later = changes.split_off(&(epoch + 1));
                         let upto = std::mem::replace(&mut changes, later);
-                        keep(epoch, name, sums(upto.into_values().flatten().collect(), pack));
+                        let changed = sums(upto.into_values().flatten().collect(), pack);
+                        keep(epoch, name, Handing::Part(changed));
                     }
                 }
             },

@@ -1,7 +1,7 @@
 //! Whole trips sent as one record ([`crate::payloads`]), as one keyed timely operator: an epoch runs when its payloads are
 //! complete, so that what it says does not depend on their order.
 
-use super::keep::{Keep, Restored, is_flagged};
+use super::keep::{Handing, Keep, Restored, is_flagged};
 use super::sequence::{Mark, Results, owner};
 use super::{Rows, Time};
 use crate::config::KernelConfig;
@@ -80,7 +80,7 @@ pub fn payloads<'scope>(
                 let said = Results { events: facts.events, readings, counts, problem, ..Results::default() };
                 results.session(for_results).give(said);
                 if let (Some(keep), true) = (&keep, epoch.flagged) {
-                    keep(time, NAME, held.changed());
+                    keep(time, NAME, Handing::Part(held.changed()));
                 }
             }
         }

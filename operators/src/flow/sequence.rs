@@ -7,13 +7,16 @@
 //! ```
 //!
 //! An epoch runs when both inputs have passed it, once, vehicle by vehicle; so its results are a function of its
-//! readings as a set, of the epochs before it and of its marks, and of nothing else.
+//! readings as a set, of the epochs before it and of its marks, and of nothing else. What a checkpoint takes is handed
+//! over bit by bit behind its epoch ([`handover`]).
 
 mod aliases;
+mod handover;
+mod slot;
 mod turns;
 mod vehicles;
 
-use super::keep::{Keep, Restored};
+use super::keep::{Handing, Keep, Restored};
 use super::{Rows, Time};
 use crate::config::KernelConfig;
 use crate::facts::{AnomalyFact, Change, EventFact, QualityFact, TripFact, VehicleFact, WindowFact};
@@ -24,6 +27,7 @@ use drivetrain_schemas::reading::{IntakeCounts, Origin, ReadingBatch, Reject};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -112,6 +116,9 @@ pub fn vehicle_of(key: &[u8]) -> Option<&str> {
     split_key(key).map(|(vehicle, _)| vehicle).filter(|vehicle| !vehicle.is_empty())
 }
 
+/// Between two steps of handing over, when nothing else happens: whoever else wants the core is to have it, too.
+const REST: Duration = Duration::from_millis(10);
+
 /// Builds the operator. It begins with its part of `restored` and hands its changes to `keep`.
 pub fn sequence<'scope>(
     scope: Scope<'scope, Time>,
@@ -152,6 +159,11 @@ pub fn sequence<'scope>(
                 entry.marks.append(data);
             });
             let (mut results, mut trips, mut anomalies) = (results.activate(), trips.activate(), anomalies.activate());
+            let mut hand = |time, handing: Handing| {
+                if let Some(keep) = &keep {
+                    keep(time, NAME, handing);
+                }
+            };
             loop {
                 let (time, capabilities, input) = match (unfinished.take(), waiting.first_entry()) {
                     (Some((time, capabilities)), _) => (time, capabilities, None),
@@ -159,16 +171,11 @@ pub fn sequence<'scope>(
                         let (time, Waiting { capabilities, batches, marks }) = entry.remove_entry();
                         (time, capabilities, Some((batches, marks)))
                     }
-                    _ => return,
-                };
-                let mut hand_over = |records| {
-                    if let Some(keep) = &keep {
-                        keep(time, NAME, records);
-                    }
+                    _ => break,
                 };
                 let said = match input {
-                    Some((batches, marks)) => vehicles.run(batches, marks, &mut hand_over),
-                    None => vehicles.go_on(&mut hand_over),
+                    Some((batches, marks)) => vehicles.run(time, batches, marks, &mut hand),
+                    None => vehicles.go_on(&mut hand),
                 };
                 let [for_results, for_trips, for_anomalies] = &capabilities;
                 let open = said.results.anomalies.iter().map(|(fact, diff)| (fact.clone(), time, *diff));
@@ -183,6 +190,12 @@ pub fn sequence<'scope>(
                     activator.activate();
                     return;
                 }
+            }
+            // Nothing else is to be done now, or ever.
+            if frontiers.iter().all(|f| f.is_empty()) {
+                vehicles.hand_over_all(&mut hand);
+            } else if vehicles.hand_over(&mut hand) {
+                activator.activate_after(REST);
             }
         }
     });

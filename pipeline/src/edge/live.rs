@@ -1,18 +1,19 @@
 //! Facts as documents of the live topics: the table's columns, and for a score `why`, so that the arithmetic can be
 //! redone by hand. `schema`, `epoch` and `updated_at` are added by the committer.
 
-use super::rows::{anomaly_id, anomaly_row, driver_row, fleet_row, trip_row};
+use super::rows::{anomaly_id, anomaly_row};
 use drivetrain_operators::facts::{AnomalyFact, VehicleFact};
 use drivetrain_operators::flow::relations::{DriverRow, FleetRow, TripRow};
 use drivetrain_operators::score;
 use drivetrain_schemas::catalogue::{Catalogue, SignalType};
 use drivetrain_schemas::document;
-use drivetrain_schemas::fixed::to_f64;
+use drivetrain_schemas::fixed::{self, to_f64};
 use drivetrain_schemas::reading::NULL;
 use drivetrain_schemas::row::Row;
 use drivetrain_schemas::table::{Table, TableId};
 use drivetrain_schemas::time::format_rfc3339;
 use serde_json::{Map, Value, json};
+use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
 
 /// A key and its document.
@@ -23,40 +24,49 @@ static DRIVERS: LazyLock<Table> = LazyLock::new(|| Table::new(TableId::DriverSco
 static FLEETS: LazyLock<Table> = LazyLock::new(|| Table::new(TableId::FleetAggregates, &Catalogue::default()));
 static ANOMALIES: LazyLock<Table> = LazyLock::new(|| Table::new(TableId::Anomalies, &Catalogue::default()));
 
-/// A row's document with `why` behind its columns.
-fn with_why(table: &Table, row: &Row, why: &Value) -> String {
+/// A row's document with what `why` writes behind its columns.
+fn with_why(table: &Table, row: &Row, why: impl FnOnce(&mut String)) -> String {
     let mut document = document::document(table, row);
     document.pop();
-    format!("{document},\"why\":{why}}}")
+    document.push_str(",\"why\":");
+    why(&mut document);
+    document.push('}');
+    document
 }
 
-fn points(value: i64) -> Value {
-    json!(to_f64(i128::from(value), 6))
-}
-
-pub fn trip_document(trip: &TripRow) -> Document {
-    let mut why = Value::Null;
-    if let Some((policy, score)) = &trip.score {
-        let rules = score::why(policy, &trip.fact, score).into_iter().map(|part| {
-            json!({
-                "kind": part.kind.name(),
-                "count": part.count,
-                "penalty": points(part.penalty),
-                "share": to_f64(i128::from(part.share), 6),
-            })
-        });
-        why = json!({
-            "policy_id": &*policy.policy_id,
-            "policy_version": policy.version,
-            "base": policy.base,
-            "floor": policy.floor,
-            "events": rules.collect::<Vec<_>>(),
-        });
+/// Millionths as a decimal number: exact, and as short as it can be (`0.5`, `100.0`).
+fn write_millionths(out: &mut String, value: i64) {
+    let text = fixed::format(value.into(), 6);
+    let short = text.trim_end_matches('0');
+    out.push_str(short);
+    if short.ends_with('.') {
+        out.push('0');
     }
-    (trip.fact.trip_id.clone(), with_why(&TRIPS, &trip_row(trip), &why))
 }
 
-pub fn driver_document(driver: &DriverRow) -> Document {
+/// `row`: that of the trip. Written by hand, since there is one for each change of a trip; `why` has its keys in the order
+/// of the alphabet.
+pub fn trip_document(trip: &TripRow, row: &Row) -> Document {
+    let why = |out: &mut String| {
+        let Some((policy, score)) = &trip.score else { return out.push_str("null") };
+        let _ = write!(out, "{{\"base\":{},\"events\":[", policy.base);
+        for (i, part) in score::why(policy, &trip.fact, score).into_iter().enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            let _ = write!(out, "{comma}{{\"count\":{},\"kind\":\"{}\",\"penalty\":", part.count, part.kind.name());
+            write_millionths(out, part.penalty);
+            out.push_str(",\"share\":");
+            write_millionths(out, part.share);
+            out.push('}');
+        }
+        let _ = write!(out, "],\"floor\":{},\"policy_id\":", policy.floor);
+        document::write_string(out, &policy.policy_id);
+        let _ = write!(out, ",\"policy_version\":{}}}", policy.version);
+    };
+    (trip.fact.trip_id.clone(), with_why(&TRIPS, row, why))
+}
+
+/// `row`: that of the driver.
+pub fn driver_document(driver: &DriverRow, row: &Row) -> Document {
     let counts = &driver.totals.counts;
     let events: Vec<Value> = driver
         .policy
@@ -73,11 +83,15 @@ pub fn driver_document(driver: &DriverRow) -> Document {
         "exposure": driver.totals.exposure.to_string(),
         "events": events,
     });
-    (driver.driver.clone(), with_why(&DRIVERS, &driver_row(driver), &why))
+    let write = |out: &mut String| {
+        let _ = write!(out, "{why}");
+    };
+    (driver.driver.clone(), with_why(&DRIVERS, row, write))
 }
 
-pub fn fleet_document(fleet: &FleetRow) -> Document {
-    (fleet.fleet.clone(), document::document(&FLEETS, &fleet_row(fleet)))
+/// `row`: that of the fleet.
+pub fn fleet_document(fleet: &FleetRow, row: &Row) -> Document {
+    (fleet.fleet.clone(), document::document(&FLEETS, row))
 }
 
 pub fn anomaly_document(catalogue: &Catalogue, anomaly: &AnomalyFact) -> Document {
@@ -123,4 +137,20 @@ fn vehicle_document(catalogue: &Catalogue, position: [Option<usize>; 2], vehicle
         "signals": signals,
     });
     (vehicle.vehicle.clone(), fields.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn millionths_are_the_shortest_decimals() {
+        let numbers =
+            [(0, "0.0"), (100_000_000, "100.0"), (500_000, "0.5"), (-1_250_001, "-1.250001"), (10, "0.00001")];
+        for (value, text) in numbers.into_iter().chain([(i64::MAX, "9223372036854.775807")]) {
+            let mut out = String::from("00");
+            write_millionths(&mut out, value);
+            assert_eq!(out, format!("00{text}"));
+        }
+    }
 }

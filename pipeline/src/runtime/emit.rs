@@ -14,6 +14,8 @@ use drivetrain_schemas::catalogue::Catalogue;
 use drivetrain_schemas::row::Row;
 use drivetrain_schemas::table::{TableId, Topic};
 use drivetrain_sinks::message::{Message, Output};
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use timely::container::CapacityContainerBuilder;
@@ -89,9 +91,9 @@ impl Emit {
     /// Rows of `trips` and documents of `trip_scores`.
     pub fn trips(&self, trips: Rows<'_, TripRow>, finished: &probe::Handle<Time>) {
         self.collection(trips, "trips", finished, move |changes, send| {
-            let rows = changes.iter().map(|(trip, diff)| (edge::trip_row(trip), *diff as i64)).collect();
+            let rows: Vec<_> = changes.iter().map(|(trip, diff)| (edge::trip_row(trip), *diff as i64)).collect();
+            let live = documents(changes, &rows, |trip| Some(&trip.fact.trip_id), edge::trip_document);
             send(Output::Rows { table: TableId::Trips, rows });
-            let live = changes.iter().map(|(trip, diff)| with(edge::trip_document(trip), *diff)).collect();
             upserts(live, Topic::TripScores, send);
         });
     }
@@ -99,10 +101,9 @@ impl Emit {
     /// Rows of `driver_scores`, and the live document of each driver.
     pub fn drivers(&self, drivers: Rows<'_, DriverRow>, finished: &probe::Handle<Time>) {
         self.collection(drivers, "drivers", finished, move |changes, send| {
-            let rows = changes.iter().map(|(driver, diff)| (edge::driver_row(driver), *diff as i64)).collect();
+            let rows: Vec<_> = changes.iter().map(|(driver, diff)| (edge::driver_row(driver), *diff as i64)).collect();
+            let live = documents(changes, &rows, |d| d.newest.then_some(&d.driver), edge::driver_document);
             send(Output::Rows { table: TableId::DriverScores, rows });
-            let live = changes.iter().filter(|(driver, _)| driver.newest);
-            let live = live.map(|(driver, diff)| with(edge::driver_document(driver), *diff)).collect();
             upserts(live, Topic::DriverScores, send);
         });
     }
@@ -110,9 +111,9 @@ impl Emit {
     /// Rows and documents of `fleet_aggregates`.
     pub fn fleets(&self, fleets: Rows<'_, FleetRow>, finished: &probe::Handle<Time>) {
         self.collection(fleets, "fleets", finished, move |changes, send| {
-            let rows = changes.iter().map(|(fleet, diff)| (edge::fleet_row(fleet), *diff as i64)).collect();
+            let rows: Vec<_> = changes.iter().map(|(fleet, diff)| (edge::fleet_row(fleet), *diff as i64)).collect();
+            let live = documents(changes, &rows, |fleet| Some(&fleet.fleet), edge::fleet_document);
             send(Output::Rows { table: TableId::FleetAggregates, rows });
-            let live = changes.iter().map(|(fleet, diff)| with(edge::fleet_document(fleet), *diff)).collect();
             upserts(live, Topic::FleetAggregates, send);
         });
     }
@@ -198,6 +199,22 @@ impl Emit {
     }
 }
 
+/// The live documents of an epoch's consolidated changes, whose rows these are; those without a key have none. Where a key
+/// gets a new document the one before is not made: the committer asks only what is there in the end, and a row that would
+/// cancel the one before comes, being equal, from the same worker, so that it is cancelled already.
+fn documents<D>(
+    changes: &[(D, isize)],
+    rows: &[(Row, i64)],
+    key: impl Fn(&D) -> Option<&Arc<str>>,
+    document: impl Fn(&D, &Row) -> (Arc<str>, String),
+) -> Vec<Change> {
+    let new: HashSet<&str, FixedState> =
+        changes.iter().filter(|(_, diff)| *diff > 0).filter_map(|(d, _)| Some(&**key(d)?)).collect();
+    let is_made = |d: &D, diff: isize| key(d).is_some_and(|key| diff > 0 || !new.contains(&**key));
+    let made = changes.iter().zip(rows).filter(|((d, diff), _)| is_made(d, *diff));
+    made.map(|((d, diff), (row, _))| with(document(d, row), *diff)).collect()
+}
+
 fn with((key, document): (Arc<str>, String), diff: isize) -> Change {
     (key, document, diff as i64)
 }
@@ -205,5 +222,26 @@ fn with((key, document): (Arc<str>, String), diff: isize) -> Change {
 fn upserts(changes: Vec<Change>, topic: Topic, send: &mut dyn FnMut(Output)) {
     if !changes.is_empty() {
         send(Output::Upserts { topic, changes });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key (empty: it has no document), a value and a difference.
+    fn made(changes: &[(&str, &str, isize)]) -> Vec<(String, i64)> {
+        let changes: Vec<((Arc<str>, &str), isize)> = changes.iter().map(|(k, v, d)| (((*k).into(), *v), *d)).collect();
+        let rows = vec![(Row::new(&[]), 1); changes.len()];
+        let document = |fact: &(Arc<str>, &str), _: &Row| (fact.0.clone(), fact.1.to_string());
+        let all = documents(&changes, &rows, |fact| (!fact.0.is_empty()).then_some(&fact.0), document);
+        all.into_iter().map(|(key, document, diff)| (format!("{key} {document}"), diff)).collect()
+    }
+
+    #[test]
+    fn the_document_before_is_made_only_where_there_is_no_new_one() {
+        let changes = [("a", "old", -1), ("a", "new", 1), ("b", "gone", -1), ("", "no document", 1), ("c", "first", 1)];
+        let expected = [("a new", 1), ("b gone", -1), ("c first", 1)].map(|(text, diff)| (text.to_string(), diff));
+        assert_eq!(made(&changes), expected);
     }
 }

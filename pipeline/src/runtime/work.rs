@@ -8,9 +8,9 @@ use crate::graph::{self, Plan, Restart};
 use crate::source::ToWorker;
 use crossbeam_channel::{Receiver, Sender};
 use drivetrain_operators::flow::Time;
-use drivetrain_operators::flow::keep::{Keep, Restored};
+use drivetrain_operators::flow::keep::{Handing, Keep, Restored};
 use drivetrain_schemas::control::ControlChange;
-use drivetrain_sinks::checkpoint::{PackedPart, Part};
+use drivetrain_sinks::checkpoint::Part;
 use drivetrain_sinks::message::Message;
 use std::rc::Rc;
 use std::sync::Mutex;
@@ -99,11 +99,18 @@ pub(super) fn work(resolved: &Resolved, begin: Begin, sender: &Sender<Message>) 
 
 /// Sends what the operators of a worker keep to the committer.
 fn keep(worker: usize, sender: Sender<Message>) -> Keep {
-    Rc::new(move |epoch, operator, records| {
-        // Packed here: what waits for the committer is not bounded, and all of it comes at once.
-        let part = PackedPart::from(Part { operator: operator.to_string(), worker, records });
+    Rc::new(move |epoch, operator, handing| {
+        let epoch = epoch as i64;
+        let message = match handing {
+            // Packed here: what waits for the committer is not bounded, and all of it is there at once.
+            Handing::Part(records) => {
+                Message::Part { epoch, part: Part { operator: operator.to_string(), worker, records }.into() }
+            }
+            Handing::Begun => Message::Parts { epoch, done: false },
+            Handing::Done => Message::Parts { epoch, done: true },
+        };
         // The committer is gone only when it has failed; its error is reported by whoever joins it.
-        drop(sender.send(Message::Part { epoch: epoch as i64, part }));
+        drop(sender.send(message));
     })
 }
 

@@ -4,6 +4,7 @@
 //!  open ─► repeat the recorded epochs ─► reference data ─► loop { control, fill, hand out, close when due } ─► last epoch
 //! ```
 
+mod lag;
 mod repeat;
 
 use super::align::Peek;
@@ -20,7 +21,8 @@ use super::ticker::{EpochSettings, Mode, Ticker};
 use drivetrain_schemas::control::ControlChange;
 use drivetrain_schemas::reading::{Origin, Reject};
 use drivetrain_sinks::message::{Binding, Ticket};
-use std::collections::{BTreeMap, VecDeque};
+use lag::Lag;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
@@ -30,8 +32,6 @@ use std::time::{Duration, Instant};
 const CONTROL_PATIENCE: Duration = Duration::from_secs(60);
 /// How often control topics, new partitions and librdkafka's callbacks are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(20);
-/// How often offsets are committed for lag monitors.
-const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
 /// What is read.
 #[derive(Clone, Debug, Default)]
@@ -111,6 +111,9 @@ pub fn start(job: Job, outlet: Outlet) -> Result<JoinHandle<Result<SourceSummary
             Ok(summary) if !summary.ended => reader.turns.stopped(),
             Ok(_) => {}
         }
+        if result.is_ok() {
+            reader.say_last();
+        }
         result
     };
     std::thread::Builder::new().name("source".into()).spawn(thread).map_err(SourceError::Thread)
@@ -132,22 +135,8 @@ struct Reader {
     housekept: Instant,
     /// When an epoch was last flagged as a checkpoint.
     checkpointed: Instant,
-    commits: Commits,
+    lag: Lag,
     summary: SourceSummary,
-}
-
-/// Partitions and how far they have been read.
-type Ends = Vec<(Arc<Origin>, i64)>;
-
-/// Offsets on their way to the lag monitors.
-#[derive(Default)]
-struct Commits {
-    /// Of epochs that are not committed yet.
-    pending: VecDeque<(i64, Ends)>,
-    /// How far each partition is committed; `changed` since this was sent.
-    ready: BTreeMap<Arc<Origin>, i64>,
-    changed: bool,
-    at: Option<Instant>,
 }
 
 impl Reader {
@@ -169,7 +158,7 @@ impl Reader {
             wall: i64::MIN,
             housekept: now,
             checkpointed: now,
-            commits: Commits::default(),
+            lag: Lag::default(),
             summary: SourceSummary::default(),
         }
     }
@@ -183,6 +172,7 @@ impl Reader {
             }
         }
         if plan.go_on {
+            self.lag.begin(self.lanes.lanes.iter().filter_map(|lane| lane.at.clone()));
             self.reference()?;
             self.follow()?;
             self.finish()?;
@@ -398,8 +388,7 @@ impl Reader {
         self.wall = self.wall.max((self.job.wall)());
         let bindings = std::mem::take(&mut self.bound);
         if self.client.is_some() {
-            let ends = bindings.iter().map(|b| (b.origin.clone(), b.end)).collect();
-            self.commits.pending.push_back((epoch, ends));
+            self.lag.closed(epoch, &bindings);
         }
         let (control, rejects) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.rejects));
         let (wall, idle) = (self.wall, self.idle.clone());
@@ -420,20 +409,7 @@ impl Reader {
         let changes = self.control.poll()?;
         self.give_control(changes, now)?;
         let Some(client) = &self.client else { return Ok(()) };
-        // A committer that has failed lets nobody wait, but has committed nothing more.
-        let committed =
-            Some(self.job.committed.load(Ordering::Acquire)).filter(|epoch| *epoch < i64::MAX).unwrap_or(-1);
-        while let Some((_, ends)) = self.commits.pending.pop_front_if(|(epoch, _)| *epoch <= committed) {
-            self.commits.ready.extend(ends);
-            self.commits.changed = true;
-        }
-        if self.commits.at.is_none_or(|at| now.duration_since(at) >= COMMIT_EVERY) {
-            // One that failed is made again, also where nothing more comes.
-            if std::mem::take(&mut self.commits.changed) | client.commit_failed() {
-                client.commit(&self.commits.ready);
-            }
-            self.commits.at = Some(now);
-        }
+        self.lag.say(client, self.job.committed.load(Ordering::Acquire), now);
         self.watch_topics()
     }
 

@@ -2,7 +2,6 @@
 
 use super::collect::Finished;
 use super::intake::Intake;
-use crate::checkpoint::PackedPart;
 use crate::digest::{Digester, Digests};
 use crate::history::EpochRows;
 use crate::message::{Output, Ticket};
@@ -17,7 +16,6 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Consolidated {
     pub(super) ticket: Ticket,
-    pub(super) parts: Vec<PackedPart>,
     pub(super) history: EpochRows,
     pub(super) changes: Vec<LiveChange>,
     pub(super) dead_letters: Vec<DeadLetter>,
@@ -25,7 +23,7 @@ pub(super) struct Consolidated {
 
 /// Consolidates an epoch. Nothing in the result depends on the order of its outputs.
 pub(super) fn consolidate(finished: Finished, intake: &mut Intake) -> Consolidated {
-    let Finished { ticket, outputs, parts } = finished;
+    let Finished { ticket, outputs } = finished;
     let epoch = ticket.epoch;
     let mut tables: BTreeMap<TableId, Vec<(Row, i64)>> = BTreeMap::new();
     let mut upserts: BTreeMap<Topic, Vec<(Arc<str>, String, i64)>> = BTreeMap::new();
@@ -55,7 +53,7 @@ pub(super) fn consolidate(finished: Finished, intake: &mut Intake) -> Consolidat
     let changes = upserts.into_iter().flat_map(|(topic, changes)| newest(topic, changes, epoch, wall)).collect();
     rejects.sort();
     let dead_letters = rejects.into_iter().map(|reject| DeadLetter { epoch, reject }).collect();
-    Consolidated { ticket, parts, history, changes, dead_letters }
+    Consolidated { ticket, history, changes, dead_letters }
 }
 
 /// Sums the differences of equal items; those that come to nothing disappear. Sorts.

@@ -3,7 +3,7 @@
 //! ```text
 //!  Message ──► collect ──finished epochs──► epoch ──► history (encodes on its own thread)
 //!              (by epoch)                  (consolidates) ├──► upserts, dead letters, ticket
-//!                                                         └──► parts of flagged epochs ──► checkpoints (own thread)
+//!                                                         └──► flagged epochs, when all parts are here ──► checkpoints
 //!                                                                     │ all finished epochs together
 //!                                final_files ► begin ► produce ► record ► commit ► publish ► manifest ► trim
 //! ```
@@ -21,9 +21,10 @@
 //! 5. **publish**: the files named get their final names, and **manifest** tells the readers. Done by the committer
 //!    alone and idempotent, so that a restart can finish it. It comes after the commit: were it before, a crash in
 //!    between would show rows of epochs that never happened.
-//! 6. **checkpoint**: after an epoch whose ticket says so, the parts of all operators and the committer's own state
-//!    ([`state`]) go to the checkpoints' thread. When they are durable *and* the history is published up to that epoch, the
-//!    next record names the checkpoint; after that commit what it makes needless goes (**trim**).
+//! 6. **checkpoint**: after an epoch whose ticket says so, the parts of all operators, which may come later than the epoch
+//!    is committed, and the committer's own state after it ([`state`]) go to the checkpoints' thread. When they are
+//!    durable *and* the history is published up to that epoch, the next record names the checkpoint; after that commit what
+//!    it makes needless goes (**trim**).
 //!
 //! An error in any step ends the committer: a commit whose outcome is unknown is never staged anew in the same process.
 //!

@@ -5,7 +5,7 @@ use super::collect::{Collector, Finished};
 use super::epoch::{Consolidated, consolidate, last_of_each_key};
 use super::state::State;
 use super::{CommitError, CommitterConfig, Resume, Summary};
-use crate::checkpoint::CheckpointEntry;
+use crate::checkpoint::{CheckpointEntry, PackedPart};
 use crate::digest::{Digester, Digests};
 use crate::failpoint;
 use crate::history::{Closed, HistoryWriter, KeepReadings, clear_staging, publish};
@@ -36,6 +36,8 @@ pub(super) struct Steps {
     closed: Option<Closed>,
     manifest: ManifestWriter,
     checkpoints: Checkpoints,
+    /// Our own state after flagged epochs of which not all parts have come.
+    captured: BTreeMap<i64, PackedPart>,
     collector: Collector,
     state: State,
     digester: Digester,
@@ -101,6 +103,7 @@ impl Steps {
             closed: None,
             manifest,
             checkpoints,
+            captured: BTreeMap::new(),
             state,
             digester: Digester::default(),
             repeat: (repeat.until > after).then_some(repeat),
@@ -127,6 +130,7 @@ impl Steps {
     fn serve(&mut self, inbox: &Receiver<Message>) -> Result<(), CommitError> {
         let mut open = true;
         loop {
+            self.checkpoint()?;
             let finished = self.collector.take()?;
             let last = self.collector.is_done();
             if let Some(closed) = if last { None } else { self.history.closed()? } {
@@ -200,7 +204,7 @@ impl Steps {
         Ok(self.outlet.settle()?)
     }
 
-    /// Consolidates the epochs, hands their rows to the history, and the state after a flagged one to the checkpoints.
+    /// Consolidates the epochs, and hands their rows to the history.
     fn consolidate(&mut self, finished: Vec<Finished>, last: bool) -> Result<Group, CommitError> {
         let mut group = Group { last, ..Group::default() };
         let mut changes = Vec::new();
@@ -208,12 +212,12 @@ impl Steps {
         for epoch in finished {
             let consolidated = consolidate(epoch, &mut self.state.intake);
             consolidated.digest(&mut self.digester, &mut self.state.digests, readings);
-            let Consolidated { ticket, mut parts, history, changes: more, dead_letters } = consolidated;
+            let Consolidated { ticket, history, changes: more, dead_letters } = consolidated;
             self.history.add(history)?;
             self.state.pass(&ticket);
             if ticket.checkpoint {
-                parts.push(self.state.capture().into());
-                self.checkpoints.write(ticket.epoch, parts)?;
+                self.captured.insert(ticket.epoch, self.state.capture().into());
+                self.checkpoint()?;
             }
             if self.repeat.is_some() {
                 self.repeated(ticket.epoch)?;
@@ -225,6 +229,18 @@ impl Steps {
         }
         group.live.changes = last_of_each_key(changes);
         Ok(group)
+    }
+
+    /// Checkpoints of which all parts have come go to their thread.
+    fn checkpoint(&mut self) -> Result<(), CommitError> {
+        while let Some(first) = self.captured.first_entry()
+            && let Some(mut parts) = self.collector.whole(*first.key())
+        {
+            let (epoch, own) = first.remove_entry();
+            parts.push(own);
+            self.checkpoints.write(epoch, parts)?;
+        }
+        Ok(())
     }
 
     /// An epoch that was committed before has passed again. After the last of them the results must be the same.

@@ -5,7 +5,7 @@
 //! goes on to the fleets.
 
 use crate::facts::TripFact;
-use crate::flow::keep::{Keep, Restored, is_flagged};
+use crate::flow::keep::{Handing, Keep, Restored, is_flagged};
 use crate::flow::sequence::{Mark, owner};
 use crate::flow::{Rows, Time};
 use crate::score::drivers::{self, Drivers};
@@ -96,7 +96,7 @@ pub(super) fn trips<'scope>(
                     }
                 });
                 if let (Some(keep), true) = (&keep, flagged) {
-                    keep(time, TRIPS, kernel.keep());
+                    keep(time, TRIPS, Handing::Part(kernel.keep()));
                 }
             }
         }
@@ -166,7 +166,7 @@ pub(super) fn drivers<'scope>(
                 let facts = said.standings.into_iter().map(|(fact, diff)| (fact, time, diff));
                 standings.session(&for_standings).give_iterator(facts);
                 if let (Some(keep), true) = (&keep, flagged) {
-                    keep(time, DRIVERS, kernel.keep());
+                    keep(time, DRIVERS, Handing::Part(kernel.keep()));
                 }
             }
         }

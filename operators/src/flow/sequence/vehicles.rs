@@ -1,10 +1,12 @@
 //! All vehicles of a worker: who is due, whose turn it is, and what a checkpoint holds of them.
 
-use super::aliases::Aliases;
+use super::handover::{Hand, Keeping};
+use super::slot::{Header, Held, Slot};
 use super::turns::{NONE, Turns};
 use super::{Mark, Results, StateOptions};
 use crate::config::KernelConfig;
 use crate::facts::{Change, TripFact, VehicleFact};
+use crate::flow::Time;
 use crate::pack::{pack, unpack, unpack_front};
 use crate::sequence::{Outcome, Packed, VehicleState, split_key};
 use drivetrain_schemas::key::{self, spread};
@@ -17,9 +19,6 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-/// Bytes from which on a part of a checkpoint is handed over.
-const PART: usize = 2 << 20;
-
 /// Facts from which on the rest of the vehicles wait, at the end of the input.
 const SLICE: usize = 1 << 13;
 
@@ -31,41 +30,9 @@ pub(super) struct Said {
     pub(super) more: bool,
 }
 
-/// A vehicle's state; after a restart it stays packed until somebody asks for it.
-enum Held {
-    Live(Box<VehicleState>),
-    Packed(Packed),
-}
-
-/// A vehicle and when it is to be looked at again.
-struct Slot {
-    vehicle: Arc<str>,
-    held: Held,
-    /// [`VehicleState::deadline`], also of one that is packed.
-    deadline: Option<i64>,
-    /// Wall time of the last epoch with a reading of it.
-    heard: i64,
-    /// The smallest deadline under which it stands in [`Vehicles::deadlines`].
-    scheduled: i64,
-    /// Its state was not said since it changed.
-    dirty: bool,
-    /// It has changed since the last checkpoint.
-    touched: bool,
-    aliases: Aliases,
-    /// Its turn in this epoch ([`Turns`]).
-    turn: u32,
-}
-
-/// What stands before a vehicle's packed head in a checkpoint.
-#[derive(Serialize, Deserialize)]
-struct Header {
-    heard: i64,
-    deadline: Option<i64>,
-    dirty: bool,
-}
-
 /// The end of the input, as far as it has come.
 struct Ending {
+    epoch: Time,
     /// The vehicles before this one have said everything.
     place: usize,
     wall: i64,
@@ -93,12 +60,10 @@ pub(super) struct Vehicles {
     /// (wall time, vehicle): past its deadline, but heard of too recently.
     unquiet: BinaryHeap<Reverse<(i64, u32)>>,
     dirty: Vec<u32>,
-    /// Changed since the last checkpoint; None: nobody asks.
-    touched: Option<Vec<u32>>,
+    keeping: Keeping,
     last_flush: i64,
     turns: Turns,
     ending: Option<Ending>,
-    problem: Option<String>,
 }
 
 impl Vehicles {
@@ -114,11 +79,10 @@ impl Vehicles {
             deadlines: BinaryHeap::new(),
             unquiet: BinaryHeap::new(),
             dirty: Vec::new(),
-            touched: keeps.then(Vec::new),
+            keeping: Keeping::new(keeps),
             last_flush: i64::MIN,
             turns: Turns::default(),
             ending: None,
-            problem: None,
         }
     }
 
@@ -133,7 +97,8 @@ impl Vehicles {
             };
             if let Err(problem) = restored {
                 let vehicle = String::from_utf8_lossy(record.key);
-                self.problem = Some(format!("the checkpoint's state of vehicle {vehicle:?} cannot be read: {problem}"));
+                self.keeping.problem =
+                    Some(format!("the checkpoint's state of vehicle {vehicle:?} cannot be read: {problem}"));
             }
         }
     }
@@ -167,39 +132,23 @@ impl Vehicles {
         Ok(())
     }
 
-    /// Hands over what has changed since the last checkpoint, in parts of about [`PART`]; no two have a key in common.
-    fn keep(&mut self, keep: &mut dyn FnMut(Records)) {
-        let Some(touched) = &mut self.touched else { return };
-        let mut touched = std::mem::take(touched);
-        touched.sort_unstable();
-        let mut kept = Records::keyed();
-        kept.put(&[], |out| pack(&Common { clocks: self.clocks.clone(), last_flush: self.last_flush }, out));
-        for place in touched {
-            let slot = &mut self.slots[place as usize];
-            slot.touched = false;
-            // One that is packed has not changed but in its header.
-            let header = Header { heard: slot.heard, deadline: slot.deadline, dirty: slot.dirty };
-            if let Some(state) = live(slot, true, &mut self.problem) {
-                kept.reserve(PART);
-                state.keep(|out| pack(&header, out), &mut kept);
-            }
-            if kept.bytes() >= PART {
-                keep(std::mem::replace(&mut kept, Records::keyed()));
-            }
-        }
-        keep(kept);
+    /// Begins to hand over what has changed since the last checkpoint.
+    fn begin_handover(&mut self, epoch: Time, hand: Hand<'_>) {
+        let common = Common { clocks: self.clocks.clone(), last_flush: self.last_flush };
+        self.keeping.begin(epoch, &mut self.slots, |out| pack(&common, out), hand);
     }
 
-    fn touch(touched: &mut Option<Vec<u32>>, slot: &mut Slot, place: u32) {
-        if let Some(touched) = touched
-            && !std::mem::replace(&mut slot.touched, true)
-        {
-            touched.push(place);
-        }
+    /// Hands over some more; true: there is more.
+    pub(super) fn hand_over(&mut self, hand: Hand<'_>) -> bool {
+        self.keeping.hand_over(&mut self.slots, hand)
     }
 
-    /// Runs one complete epoch. `keep` is given what has changed, when it is a checkpoint.
-    pub(super) fn run(&mut self, batches: Vec<ReadingBatch>, marks: Vec<Mark>, keep: &mut dyn FnMut(Records)) -> Said {
+    pub(super) fn hand_over_all(&mut self, hand: Hand<'_>) {
+        self.keeping.hand_over_all(&mut self.slots, hand);
+    }
+
+    /// Runs one complete epoch; when it is a checkpoint, `hand` begins to get what has changed.
+    pub(super) fn run(&mut self, epoch: Time, batches: Vec<ReadingBatch>, marks: Vec<Mark>, hand: Hand<'_>) -> Said {
         let (mut wall, mut flush, mut end, mut flagged) = (0, false, false, false);
         for mark in marks {
             match mark {
@@ -217,46 +166,45 @@ impl Vehicles {
         let mut batches = batches;
         self.readings(&mut batches, wall, &mut outcome);
         if end {
-            self.ending = Some(Ending { place: 0, wall, flagged });
-            return self.finish(batches, outcome, keep);
+            self.ending = Some(Ending { epoch, place: 0, wall, flagged });
+            return self.finish(batches, outcome, hand);
         }
         if let Some(watermark) = self.watermark() {
             self.silence(watermark, wall, &mut outcome);
         }
         let states = self.states(wall, flush);
         if flagged {
-            self.keep(keep);
+            self.begin_handover(epoch, hand);
         }
         self.said(batches, outcome, states)
     }
 
     /// Says more of the epoch that was not done.
-    pub(super) fn go_on(&mut self, keep: &mut dyn FnMut(Records)) -> Said {
-        self.finish(Vec::new(), Outcome::default(), keep)
+    pub(super) fn go_on(&mut self, hand: Hand<'_>) -> Said {
+        self.finish(Vec::new(), Outcome::default(), hand)
     }
 
     /// Closes what is open of some more vehicles: all at once would be more facts than there are at any other time.
-    fn finish(&mut self, batches: Vec<ReadingBatch>, mut outcome: Outcome, keep: &mut dyn FnMut(Records)) -> Said {
-        let Some(Ending { mut place, wall, flagged }) = self.ending.take() else {
+    fn finish(&mut self, batches: Vec<ReadingBatch>, mut outcome: Outcome, hand: Hand<'_>) -> Said {
+        let Some(Ending { epoch, mut place, wall, flagged }) = self.ending.take() else {
             return self.said(batches, outcome, Vec::new());
         };
         while let Some(slot) = self.slots.get_mut(place)
             && outcome.facts.windows.len() + outcome.quality.len() < SLICE
         {
-            Self::touch(&mut self.touched, slot, place as u32);
-            if let Some(state) = live(slot, self.touched.is_some(), &mut self.problem) {
+            if let Some(state) = self.keeping.change(slot, place as u32) {
                 state.finish(&self.config, &mut outcome);
                 slot.deadline = None;
             }
             place += 1;
         }
         if place < self.slots.len() {
-            self.ending = Some(Ending { place, wall, flagged });
+            self.ending = Some(Ending { epoch, place, wall, flagged });
             return Said { more: true, ..self.said(batches, outcome, Vec::new()) };
         }
         let states = self.states(wall, true);
         if flagged {
-            self.keep(keep);
+            self.begin_handover(epoch, hand);
         }
         self.said(batches, outcome, states)
     }
@@ -285,14 +233,13 @@ impl Vehicles {
             turns.take(turn, &mut incoming);
             let slot = &mut self.slots[vehicle as usize];
             slot.turn = NONE;
-            let Some(state) = live(slot, self.touched.is_some(), &mut self.problem) else { continue };
+            let Some(state) = self.keeping.change(slot, vehicle) else { continue };
             state.apply(&self.config, batches, &mut incoming, outcome);
             slot.deadline = state.deadline();
             slot.heard = wall;
             if !std::mem::replace(&mut slot.dirty, true) {
                 self.dirty.push(vehicle);
             }
-            Self::touch(&mut self.touched, slot, vehicle);
             slot.schedule(vehicle, &mut self.deadlines);
         }
         turns.clear();
@@ -388,10 +335,9 @@ impl Vehicles {
                     self.unquiet.push(Reverse((quiet_from, vehicle)));
                     continue;
                 }
-                let Some(state) = live(slot, self.touched.is_some(), &mut self.problem) else { continue };
+                let Some(state) = self.keeping.change(slot, vehicle) else { continue };
                 state.silence(&self.config, watermark, outcome);
                 slot.deadline = state.deadline();
-                Self::touch(&mut self.touched, slot, vehicle);
             }
             slot.schedule(vehicle, &mut self.deadlines);
         }
@@ -411,9 +357,8 @@ impl Vehicles {
         let mut said = Vec::with_capacity(self.dirty.len());
         for vehicle in self.dirty.drain(..) {
             let slot = &mut self.slots[vehicle as usize];
+            said.extend(self.keeping.change(slot, vehicle).map(|state| state.fact()));
             slot.dirty = false;
-            Self::touch(&mut self.touched, slot, vehicle);
-            said.extend(live(slot, self.touched.is_some(), &mut self.problem).map(|state| state.fact()));
         }
         said
     }
@@ -431,50 +376,10 @@ impl Vehicles {
                 late: outcome.late,
                 counts: outcome.counts,
                 states,
-                problem: self.problem.take(),
+                problem: self.keeping.problem.take(),
             },
             trips: facts.trips,
             more: false,
         }
-    }
-}
-
-impl Slot {
-    fn new(vehicle: Arc<str>, held: Held) -> Self {
-        Self {
-            vehicle,
-            held,
-            deadline: None,
-            heard: i64::MIN,
-            scheduled: i64::MAX,
-            dirty: false,
-            touched: false,
-            aliases: Aliases::default(),
-            turn: NONE,
-        }
-    }
-
-    /// Puts the vehicle on the list of those with something to close, earlier than it stands there.
-    fn schedule(&mut self, vehicle: u32, deadlines: &mut BinaryHeap<Reverse<(i64, u32)>>) {
-        if let Some(deadline) = self.deadline
-            && deadline < self.scheduled
-        {
-            self.scheduled = deadline;
-            deadlines.push(Reverse((deadline, vehicle)));
-        }
-    }
-}
-
-/// The vehicle's state, unpacked if need be; None with a problem when it cannot be.
-fn live<'a>(slot: &'a mut Slot, keeps: bool, problem: &mut Option<String>) -> Option<&'a mut VehicleState> {
-    if let Held::Packed(packed) = &slot.held {
-        match packed.unpack(keeps) {
-            Ok(state) => slot.held = Held::Live(Box::new(state)),
-            Err(error) => *problem = Some(format!("the checkpoint's state of a vehicle cannot be read: {error}")),
-        }
-    }
-    match &mut slot.held {
-        Held::Live(state) => Some(state),
-        Held::Packed(_) => None,
     }
 }

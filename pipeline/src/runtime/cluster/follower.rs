@@ -171,6 +171,7 @@ fn give(mut to: FrameWriter<TcpStream>, outbox: &Receiver<Message>) -> io::Resul
         let framed = match message {
             Some(Message::Output { epoch, output }) => ToLeader::Output { epoch, output },
             Some(Message::Part { epoch, part }) => ToLeader::Part { epoch, part },
+            Some(Message::Parts { epoch, done }) => ToLeader::Parts { epoch, done },
             Some(Message::Frontier { worker, epoch }) => ToLeader::Frontier { worker, epoch },
             Some(Message::Failed(problem)) => ToLeader::Failed(problem),
             // No worker says that.

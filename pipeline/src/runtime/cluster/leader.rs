@@ -170,6 +170,7 @@ fn take(fate: &Fate, process: usize, mut from: FrameReader<TcpStream>, committer
         let message = match from.read() {
             Ok(ToLeader::Output { epoch, output }) => Message::Output { epoch, output },
             Ok(ToLeader::Part { epoch, part }) => Message::Part { epoch, part },
+            Ok(ToLeader::Parts { epoch, done }) => Message::Parts { epoch, done },
             Ok(ToLeader::Frontier { worker, epoch }) => Message::Frontier { worker, epoch },
             Ok(ToLeader::Failed(problem)) => Message::Failed(problem),
             Ok(ToLeader::Done) => return,

@@ -60,6 +60,10 @@ pub(super) enum ToLeader {
         epoch: i64,
         part: PackedPart,
     },
+    Parts {
+        epoch: i64,
+        done: bool,
+    },
     Frontier {
         worker: usize,
         epoch: i64,
@@ -158,6 +162,7 @@ mod tests {
         let messages = [
             ToLeader::Output { epoch: 7, output: Output::Rows { table: TableId::Trips, rows: vec![(row, -1)] } },
             ToLeader::Part { epoch: 7, part },
+            ToLeader::Parts { epoch: 7, done: true },
             ToLeader::Frontier { worker: 3, epoch: i64::MAX },
             ToLeader::Failed("ö".into()),
             ToLeader::Done,

@@ -19,7 +19,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Context {
     /// Offsets were not committed: a broker that has just come back, say, has no coordinator of the group yet.
     commit_failed: AtomicBool,
+    /// How many commits of offsets the broker has answered.
+    commits_answered: AtomicU64,
 }
 
 impl ClientContext for Context {
@@ -51,6 +53,7 @@ impl ConsumerContext for Context {
             tracing::debug!(%error, "offsets for lag monitors were not committed");
             self.commit_failed.store(true, Ordering::Relaxed);
         }
+        self.commits_answered.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -214,19 +217,32 @@ impl Client {
         self.consumer.base.context().commit_failed.swap(false, Ordering::Relaxed)
     }
 
-    /// Commits offsets for lag monitors, without waiting; [`Self::commit_failed`] tells later.
-    pub(crate) fn commit(&self, ends: &BTreeMap<Arc<Origin>, i64>) {
+    /// Commits offsets for lag monitors, without waiting; [`Self::commit_failed`] tells later. Whether the broker was asked.
+    pub(crate) fn commit(&self, ends: &BTreeMap<Arc<Origin>, i64>) -> bool {
         if !self.settings.commit_offsets || ends.is_empty() {
-            return;
+            return false;
         }
         let mut list = TopicPartitionList::new();
         for (origin, end) in ends {
             // An offset that the list does not take is no loss: monitors see the next one.
             let _ = list.add_partition_offset(&origin.name, origin.partition, Offset::Offset(*end));
         }
-        if let Err(error) = self.consumer.base.commit(&list, CommitMode::Async) {
+        let asked = self.consumer.base.commit(&list, CommitMode::Async);
+        if let Err(error) = &asked {
             tracing::debug!(%error, "offsets for lag monitors were not committed");
             self.consumer.base.context().commit_failed.store(true, Ordering::Relaxed);
+        }
+        asked.is_ok()
+    }
+
+    /// As [`Self::commit`], and waits for the broker's answer, but not for long.
+    pub(crate) fn commit_and_wait(&self, ends: &BTreeMap<Arc<Origin>, i64>, patience: Duration) {
+        let context = self.consumer.base.context();
+        let (before, until) = (context.commits_answered.load(Ordering::Relaxed), Instant::now() + patience);
+        let asked = self.commit(ends);
+        while asked && context.commits_answered.load(Ordering::Relaxed) == before && Instant::now() < until {
+            self.serve();
+            std::thread::park_timeout(Duration::from_millis(1));
         }
     }
 
