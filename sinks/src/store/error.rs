@@ -57,7 +57,7 @@ pub(super) fn explain(error: &object_store::Error) -> io::Error {
             format!("the bucket is in another region{named}. Set `storage.region` (or AWS_REGION); {AGAIN}"),
         ),
         (E::NotFound { .. }, _) => (ErrorKind::NotFound, format!("there is no such object{named}")),
-        (E::AlreadyExists { .. } | E::Precondition { .. }, _) => (
+        (E::AlreadyExists { .. } | E::Precondition { .. }, _) if !is_conflict(error) => (
             ErrorKind::AlreadyExists,
             "it is there already. Another process writes there under our generation: stop it, or use another prefix in \
              `storage.url`; then start again: nothing is lost"
@@ -89,6 +89,12 @@ pub(super) fn explain(error: &object_store::Error) -> io::Error {
 /// Whether a bucket is missing, not an object.
 pub(super) fn is_bucket(error: &object_store::Error) -> bool {
     code(&chain(error)) == Some("NoSuchBucket")
+}
+
+/// Whether the store says that something else is in the request's way (status 409). That an object is there which must not
+/// be is another status (412).
+pub(super) fn is_conflict(error: &object_store::Error) -> bool {
+    chain(error).contains("non-2xx status code: 409")
 }
 
 /// All that the error and its causes say.
@@ -142,6 +148,10 @@ mod tests {
             )
         };
         let denied = |code: &str| object_store::Error::PermissionDenied { path: "x".into(), source: body(code).into() };
+        let exists = |status: &str| object_store::Error::AlreadyExists {
+            path: "x".into(),
+            source: format!("Server returned non-2xx status code: {status}").into(),
+        };
         let gone = |code: &str| object_store::Error::NotFound { path: "x".into(), source: body(code).into() };
         for (error, kind, part) in [
             (denied("AccessDenied"), ErrorKind::PermissionDenied, "s3:ListBucket"),
@@ -150,6 +160,12 @@ mod tests {
             (gone("NoSuchBucket"), ErrorKind::NotFound, "Create it"),
             (gone("NoSuchKey"), ErrorKind::NotFound, "no such object (NoSuchKey)"),
             (generic(&body("SlowDown")), ErrorKind::TimedOut, "answers 403 Forbidden (SlowDown)"),
+            (
+                exists("409 Conflict: <Error><Code>OperationAborted</Code>"),
+                ErrorKind::TimedOut,
+                "409 Conflict (OperationAborted)",
+            ),
+            (exists("412 Precondition Failed: x"), ErrorKind::AlreadyExists, "Another process"),
             (generic("tcp connect error\nmore"), ErrorKind::TimedOut, "storage.endpoint"),
             (generic("URL scheme is not allowed"), ErrorKind::InvalidInput, "storage.allow_http"),
         ] {

@@ -18,6 +18,7 @@
 //! remedy. Paths are relative to the store's URL, with `/`.
 
 mod config;
+mod conflict;
 mod error;
 
 pub use config::StorageConfig;
@@ -26,6 +27,7 @@ pub(crate) use error::is_of_store;
 use crate::files::{At, FileError, create_dir, remove_file};
 use crate::progress::data::{CATALOGUE, generation_of};
 use bytes::Bytes;
+use conflict::past_conflicts;
 use error::explain;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Location;
@@ -171,7 +173,8 @@ impl Remote {
         let (store, location) = (self.0.store.clone(), self.location(path));
         let content = Bytes::from(content);
         let done = self.wait(async move {
-            match store.put_opts(&location, content.clone().into(), PutMode::Create.into()).await {
+            let create = || store.put_opts(&location, content.clone().into(), PutMode::Create.into());
+            match past_conflicts(create).await {
                 Err(error @ object_store::Error::AlreadyExists { .. }) => {
                     let there = store.get(&location).await?.bytes().await?;
                     if there == content { Ok(()) } else { Err(error) }
@@ -185,28 +188,14 @@ impl Remote {
     /// Writes files to objects that nobody else writes (their names have our generation). Durable when it returns.
     pub(crate) fn upload(&self, files: Vec<(PathBuf, String)>) -> Result<(), FileError> {
         let one = |(file, path): (PathBuf, String)| {
-            let (remote, location) = (self.clone(), self.location(&path));
+            let remote = self.clone();
             async move {
-                let read = |source| FileError { action: "cannot read", path: file.clone(), source };
-                let mut content = std::fs::File::open(&file).map_err(read)?;
-                let mut first = vec![0; PART];
-                let length = fill(&mut content, &mut first).map_err(read)?;
-                first.truncate(length);
-                let failed = |e| remote.error("cannot write", &path, &e);
-                if length < PART {
-                    return remote.0.store.put(&location, first.into()).await.map(drop).map_err(failed);
+                let location = remote.location(&path);
+                match past_conflicts(|| put_file(&remote.0.store, &file, &location)).await {
+                    Err(PutError::File(source)) => Err(FileError { action: "cannot read", path: file, source }),
+                    Err(PutError::Store(e)) => Err(remote.error("cannot write", &path, &e)),
+                    Ok(()) => Ok(()),
                 }
-                let upload = remote.0.store.put_multipart(&location).await.map_err(failed)?;
-                let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
-                let mut part = first;
-                while !part.is_empty() {
-                    upload.wait_for_capacity(PARTS).await.map_err(failed)?;
-                    upload.put(part.into());
-                    part = vec![0; PART];
-                    let length = fill(&mut content, &mut part).map_err(read)?;
-                    part.truncate(length);
-                }
-                upload.finish().await.map(drop).map_err(failed)
             }
             .boxed()
         };
@@ -305,7 +294,7 @@ impl Remote {
             let (remote, from, to) = (self.clone(), self.location(from), to.clone());
             async move {
                 let target = remote.location(&to);
-                match remote.0.store.copy(&from, &target).await {
+                match past_conflicts(|| remote.0.store.copy(&from, &target)).await {
                     Err(error) if is_gone(&error) => {
                         let there = remote.0.store.head(&target).await.is_ok();
                         if there { Ok(()) } else { Err(remote.error("cannot publish as", &to, &error)) }
@@ -391,6 +380,53 @@ fn runtime() -> &'static Result<Runtime, String> {
 /// Whether an object is not there (and not the whole bucket).
 fn is_gone(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotFound { .. }) && !error::is_bucket(error)
+}
+
+/// Why a file did not come into the store.
+#[derive(Debug)]
+enum PutError {
+    File(std::io::Error),
+    Store(object_store::Error),
+}
+
+impl From<std::io::Error> for PutError {
+    fn from(error: std::io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<object_store::Error> for PutError {
+    fn from(error: object_store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl conflict::Answer for PutError {
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_conflict())
+    }
+}
+
+/// Writes a file to an object, in parts if it is large.
+async fn put_file(store: &Arc<dyn ObjectStore>, file: &Path, location: &Location) -> Result<(), PutError> {
+    let mut content = std::fs::File::open(file)?;
+    let mut part = vec![0; PART];
+    let length = fill(&mut content, &mut part)?;
+    part.truncate(length);
+    if length < PART {
+        store.put(location, part.into()).await?;
+        return Ok(());
+    }
+    let mut upload = WriteMultipart::new_with_chunk_size(store.put_multipart(location).await?, PART);
+    while !part.is_empty() {
+        upload.wait_for_capacity(PARTS).await?;
+        upload.put(part.into());
+        part = vec![0; PART];
+        let length = fill(&mut content, &mut part)?;
+        part.truncate(length);
+    }
+    upload.finish().await?;
+    Ok(())
 }
 
 fn fill(file: &mut std::fs::File, buffer: &mut [u8]) -> std::io::Result<usize> {
