@@ -105,29 +105,6 @@ impl Records {
         self.entries.push(Entry { start, key, value: 0, tail: Tail::Add(diff) });
     }
 
-    /// Adds all records of `other`, which is of the same kind, behind these.
-    pub fn append(&mut self, other: &Records) {
-        debug_assert_eq!(self.kind, other.kind);
-        let moved = self.bytes.len();
-        self.bytes.extend_from_slice(&other.bytes);
-        self.entries.extend(other.entries.iter().map(|e| Entry { start: e.start + moved, ..*e }));
-    }
-
-    /// The same records in pieces of about `bytes` each, in their order; at least one piece.
-    pub fn pieces(&self, bytes: usize) -> Vec<Records> {
-        let mut pieces = vec![Records { kind: self.kind, bytes: Vec::new(), entries: Vec::new() }];
-        for e in &self.entries {
-            if pieces.last().is_some_and(|piece| !piece.is_empty() && piece.bytes.len() >= bytes) {
-                pieces.push(Records { kind: self.kind, bytes: Vec::new(), entries: Vec::new() });
-            }
-            let Some(piece) = pieces.last_mut() else { continue };
-            let start = piece.bytes.len();
-            piece.bytes.extend_from_slice(&self.bytes[e.start..e.start + e.key as usize + e.value as usize]);
-            piece.entries.push(Entry { start, ..*e });
-        }
-        pieces
-    }
-
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -142,15 +119,22 @@ impl Records {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
-        self.entries.iter().map(|e| {
-            let (key, rest) = self.bytes[e.start..].split_at(e.key as usize);
-            let change = match e.tail {
-                Tail::Put => Change::Put(&rest[..e.value as usize]),
-                Tail::Gone => Change::Gone,
-                Tail::Add(diff) => Change::Add(diff),
-            };
-            Record { key, change }
-        })
+        self.entries.iter().map(|entry| self.record(entry))
+    }
+
+    /// The record at a place in their order.
+    pub fn get(&self, place: usize) -> Option<Record<'_>> {
+        self.entries.get(place).map(|entry| self.record(entry))
+    }
+
+    fn record(&self, e: &Entry) -> Record<'_> {
+        let (key, rest) = self.bytes[e.start..].split_at(e.key as usize);
+        let change = match e.tail {
+            Tail::Put => Change::Put(&rest[..e.value as usize]),
+            Tail::Gone => Change::Gone,
+            Tail::Add(diff) => Change::Add(diff),
+        };
+        Record { key, change }
     }
 
     /// Puts the records in the order of their keys; those of one key stay in their order.
@@ -182,14 +166,7 @@ mod tests {
                 Record { key: b, change: Change::Put(b"") }
             ]
         );
-        for bytes in [0, 1, 100] {
-            let pieces = records.pieces(bytes);
-            assert_eq!(pieces.len(), if bytes == 100 { 1 } else { 3 });
-            let mut again = Records::keyed();
-            pieces.iter().for_each(|piece| again.append(piece));
-            assert!(again.iter().eq(records.iter()), "{bytes}");
-        }
-        assert_eq!(Records::sum().pieces(1), [Records::sum()]);
+        assert_eq!((records.get(1), records.get(3)), (Some(seen[1]), None));
         let mut rows = Records::sum();
         rows.add(-2, |out| out.extend_from_slice(b"row"));
         assert_eq!(rows.iter().next(), Some(Record { key: b"row", change: Change::Add(-2) }));

@@ -43,33 +43,35 @@ pub enum Handing {
     Done,
 }
 
-/// What a worker begins with: by operator, the records that are its own.
+/// What a worker begins with: by operator, the records that are its own, each key once, in the order of keys. They come in
+/// blocks, so that none grows by being copied, and each is given back when it has been read. Of an operator that begins with
+/// nothing there is one without records: it has to know that this is a restart.
 #[derive(Debug, Default)]
 pub struct Restored {
-    parts: BTreeMap<String, Records>,
+    parts: BTreeMap<String, Vec<Records>>,
     problem: Option<String>,
 }
 
 impl Restored {
-    pub fn new(parts: BTreeMap<String, Records>) -> Self {
+    pub fn new(parts: BTreeMap<String, Vec<Records>>) -> Self {
         Self { parts, problem: None }
     }
 
     /// All of it, by operator: for a worker in another process.
-    pub fn into_parts(self) -> BTreeMap<String, Records> {
+    pub fn into_parts(self) -> BTreeMap<String, Vec<Records>> {
         self.parts
     }
 
     /// The records of an operator; each is asked for once.
-    pub fn take(&mut self, operator: &str) -> Option<Records> {
+    pub fn take(&mut self, operator: &str) -> Option<Vec<Records>> {
         self.parts.remove(operator)
     }
 
     /// Has an operator take its records; false: there are none, since this is no restart. Records that it cannot read are a
     /// [`Self::problem`].
-    pub fn restore(&mut self, operator: &str, take: impl FnOnce(&Records) -> Result<(), String>) -> bool {
-        let Some(records) = self.take(operator) else { return false };
-        if let Err(problem) = take(&records) {
+    pub fn restore(&mut self, operator: &str, take: impl FnOnce(Vec<Records>) -> Result<(), String>) -> bool {
+        let Some(blocks) = self.take(operator) else { return false };
+        if let Err(problem) = take(blocks) {
             self.problem = Some(format!("{operator}: {problem}"));
         }
         true
@@ -77,9 +79,9 @@ impl Restored {
 
     /// The rows of a collection with their counts. Rows that cannot be read are a [`Self::problem`].
     pub fn rows<D: DeserializeOwned>(&mut self, operator: &str) -> Vec<(D, isize)> {
-        let Some(records) = self.take(operator) else { return Vec::new() };
-        let mut rows = Vec::with_capacity(records.len());
-        for record in records.iter() {
+        let blocks = self.take(operator).unwrap_or_default();
+        let mut rows = Vec::with_capacity(blocks.iter().map(Records::len).sum());
+        for record in blocks.iter().flat_map(Records::iter) {
             let Change::Add(count) = record.change else { continue };
             match unpack(record.key) {
                 Ok(row) => rows.push((row, count as isize)),

@@ -48,7 +48,7 @@ pub fn payloads<'scope>(
     let (mut results, mut trips) = (OutputBuilder::from(results), OutputBuilder::from(trips));
     builder.build(move |_capabilities| {
         let mut held = Held::default();
-        restored.iter().for_each(|records| held.restore(records));
+        restored.iter().flatten().for_each(|records| held.restore(records));
         let mut waiting: BTreeMap<Time, Waiting> = BTreeMap::new();
         move |frontiers| {
             input.for_each(|capability, data| {

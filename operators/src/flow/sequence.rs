@@ -142,8 +142,7 @@ pub fn sequence<'scope>(
     let activator = scope.activator_for(builder.operator_info().address);
     builder.build(move |_capabilities| {
         let mut vehicles = Vehicles::new(config, options, keep.is_some());
-        restored.iter().for_each(|records| vehicles.restore(records));
-        drop(restored);
+        vehicles.restore(restored.unwrap_or_default());
         let mut waiting: BTreeMap<Time, Waiting> = BTreeMap::new();
         // An epoch of which more is to be said, before any other.
         let mut unfinished: Option<(Time, [Capability<Time>; 3])> = None;

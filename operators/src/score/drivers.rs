@@ -137,14 +137,21 @@ impl Drivers {
         Self { changed: keeps.then(Vec::new), ..Self::default() }
     }
 
-    /// Begins with what a checkpoint holds.
+    /// Begins with what a checkpoint holds, in blocks.
     ///
     /// # Errors
     /// What cannot be read.
-    pub fn restore(&mut self, kept: &Records) -> Result<(), String> {
-        let mut policies: HashMap<u128, u32> = HashMap::new();
+    pub fn restore(&mut self, kept: Vec<Records>) -> Result<(), String> {
+        let mut policies = HashMap::new();
+        kept.into_iter().try_for_each(|block| self.restore_block(&block, &mut policies))
+    }
+
+    /// `policies`: their numbers by hash, of this block and those before.
+    fn restore_block(&mut self, kept: &Records, policies: &mut HashMap<u128, u32>) -> Result<(), String> {
         // In the order of bytes: policies come first, and the trips of a driver together.
         let (mut driver, mut trips) = ("", Vec::new());
+        // That of the trip before, which is most often that of this one.
+        let mut fleet: Option<(Option<&str>, u32)> = None;
         for record in kept.iter() {
             let Change::Add(count) = record.change else { continue };
             let Some((kind, row)) = record.key.split_first() else { return Err("an empty row".into()) };
@@ -155,13 +162,17 @@ impl Drivers {
             }
             let kept: Kept<'_> = unpack(row)?;
             let policy = *policies.get(&kept.policy).ok_or("a trip's policy is missing")?;
-            let fleet = self.names.fleets.number(&kept.fleet.map(Into::into));
+            let number = match fleet {
+                Some((name, number)) if name == kept.fleet => number,
+                _ => self.names.fleets.number(&kept.fleet.map(Into::into)),
+            };
+            fleet = Some((kept.fleet, number));
             if kept.driver != driver {
                 self.restore_driver(driver, std::mem::take(&mut trips));
                 driver = kept.driver;
             }
             let Kept { ended_at, trip_id, vehicle, totals, .. } = kept;
-            trips.push(Entry { ended_at, trip_id, vehicle, fleet, policy, totals, count });
+            trips.push(Entry { ended_at, trip_id, vehicle, fleet: number, policy, totals, count });
         }
         self.restore_driver(driver, trips);
         Ok(())

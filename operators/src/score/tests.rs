@@ -1,7 +1,20 @@
 use super::*;
 use crate::testing::{Setup, catalogue};
 use drivetrain_schemas::policy::Decimal;
+use drivetrain_schemas::records::Records;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// The rows of a checkpoint as they are read, two in a block.
+pub(super) fn blocks(kept: &BTreeMap<Vec<u8>, i64>) -> Vec<Records> {
+    let rows: Vec<_> = kept.iter().collect();
+    let block = |rows: &[(&Vec<u8>, &i64)]| {
+        let mut records = Records::sum();
+        rows.iter().for_each(|(row, count)| records.add(**count, |out| out.extend_from_slice(row)));
+        records
+    };
+    rows.chunks(2).map(block).collect()
+}
 
 pub(super) fn harsh(value: i64, count: u32) -> Harsh {
     let bin = 2 * value.div_euclid(1000) + i64::from(value.rem_euclid(1000) != 0);

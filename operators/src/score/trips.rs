@@ -92,12 +92,13 @@ impl Trips {
         Self { changed: keeps.then(Vec::new), ..Self::default() }
     }
 
-    /// Begins with the facts that a checkpoint holds. Nothing is said of them: it has been said.
+    /// Begins with the facts that a checkpoint holds, in blocks. Nothing is said of them: it has been said.
     ///
     /// # Errors
     /// What cannot be read.
-    pub fn restore(&mut self, kept: &Records) -> Result<(), String> {
-        for record in kept.iter() {
+    pub fn restore(&mut self, kept: Vec<Records>) -> Result<(), String> {
+        self.make_room(&kept)?;
+        for record in kept.iter().flat_map(Records::iter) {
             let Change::Add(count) = record.change else { continue };
             let ((_, vehicle, _, fleet, open), _) = unpack_front::<Front<'_>>(record.key)?;
             let fleet = fleet.map(|fleet| self.fleet(fleet));
@@ -109,6 +110,23 @@ impl Trips {
                     false => append(&mut held.ended, record.key),
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// As much as the ended trips of each vehicle need: they come in the order of their ids, so that those of all vehicles
+    /// would grow side by side, each from one place to a larger one, trip by trip.
+    fn make_room(&mut self, kept: &[Records]) -> Result<(), String> {
+        let mut bytes: HashMap<&str, usize, FixedState> = HashMap::default();
+        for record in kept.iter().flat_map(Records::iter) {
+            let ((_, vehicle, _, _, open), _) = unpack_front::<Front<'_>>(record.key)?;
+            if let (Change::Add(count @ 1..), false) = (record.change, open) {
+                *bytes.entry(vehicle).or_default() += (record.key.len() + LENGTH) * count as usize;
+            }
+        }
+        self.vehicles.reserve(bytes.len());
+        for (vehicle, bytes) in bytes {
+            held(&mut self.vehicles, vehicle).ended.reserve_exact(bytes);
         }
         Ok(())
     }
@@ -258,10 +276,13 @@ fn state(held: &mut Held, fleet: &Option<Arc<str>>) {
     }
 }
 
+/// Bytes of a fact's length at most: below 16 KB.
+const LENGTH: usize = 2;
+
 fn append(ended: &mut Vec<u8>, fact: &[u8]) {
     // Doubling would leave half of it unused for good.
-    if ended.capacity() < ended.len() + fact.len() + 10 {
-        ended.reserve_exact(fact.len() + 10 + ended.len() / 8);
+    if ended.capacity() < ended.len() + fact.len() + LENGTH {
+        ended.reserve_exact(fact.len() + LENGTH + ended.len() / 8);
     }
     varint::put(ended, fact.len() as u64);
     ended.extend_from_slice(fact);

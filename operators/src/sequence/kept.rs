@@ -15,9 +15,11 @@
 use super::VehicleState;
 use super::log::Segment;
 use crate::pack::{pack, unpack_front};
-use drivetrain_schemas::records::Records;
+use drivetrain_schemas::records::{Change, Records};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Ends the vehicle in a key.
 const MARK: u8 = 0xff;
@@ -150,38 +152,39 @@ impl VehicleState {
     }
 }
 
-/// A vehicle's records, as they were read and as long as nobody needs the state.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A vehicle's records, where they were read and as long as nobody needs the state. Millions of vehicles are not copied
+/// out of their blocks when a job starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packed {
-    /// Without the caller's header.
-    head: Box<[u8]>,
-    /// suffix bytes u8 | value bytes u32 | suffix | value, in the order of keys.
-    rest: Vec<u8>,
+    /// Bytes of the caller's header, which stands before the head.
+    header: u32,
+    /// In the order of keys; the head first. Vehicles whose names begin with this one's may stand between.
+    parts: SmallVec<[(Arc<Records>, Range<u32>); 1]>,
 }
 
 impl Packed {
-    pub fn new(head: &[u8]) -> Self {
-        Self { head: head.into(), rest: Vec::new() }
+    /// `head`: the block with the vehicle's own key, and its place there. `header`: bytes before the state's own.
+    pub fn new(head: (&Arc<Records>, u32), header: usize) -> Self {
+        let mut new = Self { header: header as u32, parts: SmallVec::new() };
+        new.push(head);
+        new
     }
 
     /// Adds a record with a suffix ([`split_key`]); they come in the order of their keys.
-    pub fn push(&mut self, suffix: &[u8], value: &[u8]) {
-        self.rest.reserve_exact(5 + suffix.len() + value.len());
-        self.rest.push(suffix.len() as u8);
-        self.rest.extend_from_slice(&(value.len() as u32).to_le_bytes());
-        self.rest.extend_from_slice(suffix);
-        self.rest.extend_from_slice(value);
+    pub fn push(&mut self, (block, place): (&Arc<Records>, u32)) {
+        match self.parts.last_mut() {
+            Some((last, places)) if places.end == place && Arc::ptr_eq(last, block) => places.end += 1,
+            _ => self.parts.push((block.clone(), place..place + 1)),
+        }
     }
 
+    /// Suffix and value of each, the head's first.
     fn records(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut rest = self.rest.as_slice();
-        std::iter::from_fn(move || {
-            let (suffix, after) = rest.split_first()?;
-            let (value, after) = after.split_first_chunk::<4>()?;
-            let (suffix, after) = after.split_at_checked(usize::from(*suffix))?;
-            let (value, after) = after.split_at_checked(u32::from_le_bytes(*value) as usize)?;
-            rest = after;
-            Some((suffix, value))
+        let places = self.parts.iter().flat_map(|(block, places)| places.clone().map(move |place| (block, place)));
+        places.filter_map(|(block, place)| {
+            let record = block.get(place as usize)?;
+            let Change::Put(value) = record.change else { return None };
+            split_key(record.key).map(|(_, suffix)| (suffix, value))
         })
     }
 
@@ -190,8 +193,9 @@ impl Packed {
     /// # Errors
     /// What is wrong with the records, or which is missing.
     pub fn unpack(&self, keeps: bool) -> Result<VehicleState, String> {
-        let mut state = VehicleState::unpack_head(&self.head)?;
         let mut records = self.records();
+        let head = records.next().and_then(|(_, value)| value.get(self.header as usize..));
+        let mut state = VehicleState::unpack_head(head.unwrap_or_default())?;
         let mut next = |suffix: &[u8]| {
             let found = records.next().filter(|(found, _)| *found == suffix).map(|(_, value)| value);
             found.ok_or_else(|| format!("the record {suffix:02x?} is missing"))

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 /// The worker that owns a record of so many; None: all have it.
 type Whose = fn(&[u8], u64) -> Option<u64>;
 
+/// Bytes from which on a block of records is full.
+const BLOCK: usize = 1 << 20;
+
 /// The operators that keep something.
 const KEPT: [(&str, RecordKind, Whose); 5] = [
     (sequence::NAME, RecordKind::Keyed, of_vehicle),
@@ -32,7 +35,7 @@ pub(super) fn restore(
     workers: usize,
 ) -> Result<Vec<Restored>, CheckpointError> {
     let Some(entry) = checkpoint else { return Ok((0..workers).map(|_| Restored::default()).collect()) };
-    let mut parts: Vec<BTreeMap<String, Records>> = vec![BTreeMap::new(); workers];
+    let mut parts: Vec<BTreeMap<String, Vec<Records>>> = vec![BTreeMap::new(); workers];
     std::thread::scope(|scope| {
         let read = KEPT.map(|(operator, kind, whose)| {
             (operator, scope.spawn(move || shares(storage, entry, operator, kind, whose, workers)))
@@ -46,7 +49,7 @@ pub(super) fn restore(
     Ok(parts.into_iter().map(Restored::new).collect())
 }
 
-/// An operator's records by worker.
+/// An operator's records by worker, in blocks.
 fn shares(
     storage: &Storage,
     entry: &CheckpointEntry,
@@ -54,16 +57,24 @@ fn shares(
     kind: RecordKind,
     whose: Whose,
     workers: usize,
-) -> Result<Vec<Records>, CheckpointError> {
+) -> Result<Vec<Vec<Records>>, CheckpointError> {
     let new = || match kind {
         RecordKind::Keyed => Records::keyed(),
         RecordKind::Sum => Records::sum(),
     };
-    let mut shares: Vec<Records> = (0..workers).map(|_| new()).collect();
+    let mut shares: Vec<Vec<Records>> = vec![vec![new()]; workers];
     load(storage, entry, operator, &mut |key, value| {
-        let mut give = |share: &mut Records| match value {
-            Value::Bytes(bytes) => share.put(key, |out| out.extend_from_slice(bytes)),
-            Value::Count(count) => share.add(count, |out| out.extend_from_slice(key)),
+        let mut give = |share: &mut Vec<Records>| {
+            if share.last().is_none_or(|block| block.bytes() >= BLOCK) {
+                let mut block = new();
+                block.reserve(BLOCK);
+                share.push(block);
+            }
+            let Some(block) = share.last_mut() else { return };
+            match value {
+                Value::Bytes(bytes) => block.put(key, |out| out.extend_from_slice(bytes)),
+                Value::Count(count) => block.add(count, |out| out.extend_from_slice(key)),
+            }
         };
         match whose(key, workers as u64) {
             Some(worker) => shares.get_mut(worker as usize).into_iter().for_each(give),

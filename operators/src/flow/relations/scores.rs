@@ -41,7 +41,7 @@ pub(super) fn trips<'scope>(
     keep: Option<Keep>,
 ) -> (Rows<'scope, Scored>, Rows<'scope, DriverTrip>) {
     let mut kernel = Trips::new(keep.is_some());
-    let restoring = restored.restore(TRIPS, |records| kernel.restore(records));
+    let restoring = restored.restore(TRIPS, |blocks| kernel.restore(blocks));
     let mut builder = OperatorBuilder::new(TRIPS.to_string(), facts.inner.scope());
     let by_vehicle = Exchange::new(|((vehicle, _), ..): &((Arc<str>, Timeline), Time, isize)| key::hash(vehicle));
     let mut facts =
@@ -119,7 +119,7 @@ pub(super) fn drivers<'scope>(
     keep: Option<Keep>,
 ) -> Said<'scope> {
     let mut kernel = Drivers::new(keep.is_some());
-    let restoring = restored.restore(DRIVERS, |records| kernel.restore(records));
+    let restoring = restored.restore(DRIVERS, |blocks| kernel.restore(blocks));
     let mut builder = OperatorBuilder::new(DRIVERS.to_string(), trips.inner.scope());
     let by_driver = Exchange::new(|(trip, ..): &(DriverTrip, Time, isize)| key::hash(&trip.driver));
     let mut trips = builder.new_input(trips.inner, by_driver);

@@ -87,18 +87,22 @@ impl Vehicles {
     }
 
     /// Begins with what a checkpoint holds of this worker's vehicles, and of what is common.
-    pub(super) fn restore(&mut self, kept: &Records) {
-        for record in kept.iter() {
-            let records::Change::Put(value) = record.change else { continue };
-            let restored = if record.key.is_empty() {
-                self.restore_common(value)
-            } else {
-                self.restore_vehicle(record.key, value)
-            };
-            if let Err(problem) = restored {
-                let vehicle = String::from_utf8_lossy(record.key);
-                self.keeping.problem =
-                    Some(format!("the checkpoint's state of vehicle {vehicle:?} cannot be read: {problem}"));
+    /// A vehicle's records stay where they are until it is heard of, and a block until that is so of all in it.
+    pub(super) fn restore(&mut self, kept: Vec<Records>) {
+        for block in kept {
+            let block = Arc::new(block);
+            for (place, record) in block.iter().enumerate() {
+                let records::Change::Put(value) = record.change else { continue };
+                let restored = if record.key.is_empty() {
+                    self.restore_common(value)
+                } else {
+                    self.restore_vehicle(record.key, value, (&block, place as u32))
+                };
+                if let Err(problem) = restored {
+                    let vehicle = String::from_utf8_lossy(record.key);
+                    self.keeping.problem =
+                        Some(format!("the checkpoint's state of vehicle {vehicle:?} cannot be read: {problem}"));
+                }
             }
         }
     }
@@ -109,19 +113,24 @@ impl Vehicles {
         Ok(())
     }
 
-    fn restore_vehicle(&mut self, record: &[u8], value: &[u8]) -> Result<(), String> {
+    /// `at`: the record's block, and its place in it.
+    fn restore_vehicle(&mut self, record: &[u8], value: &[u8], at: (&Arc<Records>, u32)) -> Result<(), String> {
         let (vehicle, suffix) = split_key(record).ok_or("its key is not UTF-8")?;
         let hash = key::hash(vehicle);
         if !suffix.is_empty() {
-            // The vehicle's own key came before.
-            let place = self.find(hash, |slot| *slot.vehicle == *vehicle);
+            // The vehicle's own key came before, most often just before.
+            let place = match self.slots.last() {
+                Some(slot) if *slot.vehicle == *vehicle => Some(self.slots.len() as u32 - 1),
+                _ => self.find(hash, |slot| *slot.vehicle == *vehicle),
+            };
             let slot = place.and_then(|place| self.slots.get_mut(place as usize));
             let Some(Slot { held: Held::Packed(packed), .. }) = slot else { return Err("it has no head".into()) };
-            packed.push(suffix, value);
+            packed.push(at);
             return Ok(());
         }
         let (header, state) = unpack_front::<Header>(value)?;
-        let mut slot = Slot::new(vehicle.into(), Held::Packed(Packed::new(state)));
+        let packed = Packed::new(at, value.len() - state.len());
+        let mut slot = Slot::new(vehicle.into(), Held::Packed(packed));
         (slot.heard, slot.deadline, slot.dirty) = (header.heard, header.deadline, header.dirty);
         slot.scheduled = header.deadline.unwrap_or(slot.scheduled);
         let place = self.add(hash, slot);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::score::tests::policies;
+use crate::score::tests::{blocks, policies};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -128,10 +128,8 @@ proptest! {
                 kept.retain(|_, count| *count != 0);
             }
             if then == 0 {
-                let mut records = Records::sum();
-                kept.iter().for_each(|(row, count)| records.add(*count, |out| out.extend_from_slice(row)));
                 kernel = Drivers::new(true);
-                kernel.restore(&records).unwrap();
+                kernel.restore(blocks(&kept)).unwrap();
                 let mut recalled = Sums { rows: sums.rows.clone(), ..Sums::default() };
                 kernel.recall(&mut |counted, standing| recalled.add(Said {
                     counted: counted.into_iter().map(|c| (c, 1)).collect(),
@@ -154,5 +152,5 @@ fn a_driver_is_found_in_a_row_and_damage_is_an_error() {
     assert!(driver_of(&[]).is_err() && kernel.keep().is_empty());
     let mut records = Records::sum();
     kept.iter().skip(1).for_each(|record| records.add(1, |out| out.extend_from_slice(record.key)));
-    assert!(Drivers::new(true).restore(&records).unwrap_err().contains("policy"));
+    assert!(Drivers::new(true).restore(vec![records]).unwrap_err().contains("policy"));
 }

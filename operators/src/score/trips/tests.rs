@@ -1,5 +1,5 @@
 use super::*;
-use crate::score::tests::{harsh, policies};
+use crate::score::tests::{blocks, harsh, policies};
 use proptest::prelude::*;
 
 /// A fact of few kinds, so that equal ones come again.
@@ -150,14 +150,12 @@ proptest! {
             }
             if restart {
                 kept.retain(|_, count| *count != 0);
-                let mut records = Records::sum();
-                kept.iter().for_each(|(row, count)| records.add(*count, |out| out.extend_from_slice(row)));
                 for row in kept.keys() {
                     let fact: TripFact = unpack(row).unwrap();
                     prop_assert_eq!(vehicle_of(row).unwrap(), &*fact.vehicle);
                 }
                 kernel = Trips::new(true);
-                kernel.restore(&records).unwrap();
+                kernel.restore(blocks(&kept)).unwrap();
                 kernel.restore_documents(world.documents());
             }
         }
@@ -180,5 +178,5 @@ fn an_ended_trip_takes_little_room() {
 fn a_checkpoint_that_cannot_be_read_is_an_error() {
     let mut records = Records::sum();
     records.add(1, |out| out.extend_from_slice(&[9, b'x']));
-    assert!(Trips::new(true).restore(&records).is_err());
+    assert!(Trips::new(true).restore(vec![records]).is_err());
 }

@@ -23,16 +23,18 @@ fn merge(stand: &mut Stand, records: &Records) {
     }
 }
 
+/// Read in blocks of two records.
 fn packed(stand: &Stand) -> Packed {
-    let mut packed = Packed::default();
-    for (key, value) in stand {
-        match split_key(key).unwrap() {
-            ("v", []) => packed = Packed::new(&value[1..]),
-            (vehicle, suffix) => {
-                assert_eq!(vehicle, "v");
-                packed.push(suffix, value);
-            }
-        }
+    let mut blocks = Vec::new();
+    let records: Vec<_> = stand.iter().collect();
+    for two in records.chunks(2) {
+        let mut block = Records::keyed();
+        two.iter().for_each(|(key, value)| block.put(key, |out| out.extend_from_slice(value)));
+        blocks.push(Arc::new(block));
+    }
+    let mut packed = Packed::new((&blocks[0], 0), 1);
+    for place in 1..records.len() {
+        packed.push((&blocks[place / 2], place as u32 % 2));
     }
     packed
 }

@@ -102,15 +102,12 @@ fn beginning(
     first: usize,
     workers: usize,
 ) -> Result<(Vec<Restored>, i64), ClusterError> {
-    let mut parts: Vec<BTreeMap<String, Records>> = vec![BTreeMap::new(); workers];
+    let mut parts: Vec<BTreeMap<String, Vec<Records>>> = vec![BTreeMap::new(); workers];
     loop {
         match from.read() {
             Ok(ToFollower::Restore { worker, operator, records }) => {
                 let Some(part) = parts.get_mut(worker.wrapping_sub(first)) else { continue };
-                match part.get_mut(&operator) {
-                    Some(known) => known.append(&records),
-                    None => drop(part.insert(operator, records)),
-                }
+                part.entry(operator).or_default().push(records);
             }
             Ok(ToFollower::Begin { after }) => return Ok((parts.into_iter().map(Restored::new).collect(), after)),
             Ok(_) => return Err(garbled(fate, "input before the beginning")),

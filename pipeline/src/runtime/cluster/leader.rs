@@ -18,9 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
-/// A checkpoint's records go out in pieces of about that size.
-const PIECE: usize = 4 << 20;
-
 /// A cluster that has come together, at its leader.
 pub(in crate::runtime) struct Leader {
     fate: Arc<Fate>,
@@ -106,8 +103,8 @@ fn give(mut to: FrameWriter<TcpStream>, first: usize, workers: Vec<Remote>, afte
     let mut inputs = Vec::with_capacity(workers.len());
     for (worker, (input, restored)) in workers.into_iter().enumerate() {
         let worker = first + worker;
-        for (operator, records) in restored.into_parts() {
-            for records in records.pieces(PIECE) {
+        for (operator, blocks) in restored.into_parts() {
+            for records in blocks {
                 to.write(&ToFollower::Restore { worker, operator: operator.clone(), records })?;
             }
         }
