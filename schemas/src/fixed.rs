@@ -89,6 +89,13 @@ fn parse_in_place(text: &[u8], at: usize, end: usize, decimals: u32) -> Option<i
     if digits & all | points != all || points & points.wrapping_sub(1) != 0 {
         return None;
     }
+    short(bytes, length, points, decimals).map(|value| if negative { -value } else { value })
+}
+
+/// The number that the first `length` bytes are: digits, and where `points` has a bit a point; at most one. None: it does
+/// not fit.
+#[inline]
+pub(crate) fn short(bytes: &[u8; scan::WIDE], length: u32, points: u32, decimals: u32) -> Option<i64> {
     let wide = u128::from_le_bytes(*bytes);
     let (mantissa, fraction) = if points == 0 {
         (scan::number(wide, length), 0)
@@ -98,7 +105,7 @@ fn parse_in_place(text: &[u8], at: usize, end: usize, decimals: u32) -> Option<i
         let joined = (wide & kept) | (wide >> 8 & !kept);
         (scan::number(joined, length - 1), length - 1 - before)
     };
-    at_decimals(mantissa as i64, fraction as usize, decimals).map(|value| if negative { -value } else { value })
+    at_decimals(mantissa as i64, fraction as usize, decimals)
 }
 
 /// Powers of ten that an `i64` holds.

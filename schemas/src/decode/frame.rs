@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Micros,
     /// The same of a wall clock without a zone.
     LocalMicros,
+    /// A number at the decimals of the one signal that is to have it ([`Slot::fixed`]); it has no span.
+    Fixed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,18 @@ impl Slot {
         Slot { kind, start: start as u32, end: end as u32 }
     }
 
+    /// A number that has been read: its bits stand where others have their span.
+    #[inline]
+    pub(crate) fn of_fixed(value: i64) -> Self {
+        Slot { kind: Kind::Fixed, start: value as u32, end: (value >> 32) as u32 }
+    }
+
+    /// What [`Slot::of_fixed`] was given.
+    #[inline]
+    pub(crate) fn fixed(self) -> i64 {
+        i64::from(self.end as i32) << 32 | i64::from(self.start)
+    }
+
     /// Its span in the frame's text.
     #[inline]
     pub(crate) fn text(self, data: &str) -> &str {
@@ -56,7 +70,8 @@ impl Slot {
     pub(crate) fn write_json(self, data: &str, out: &mut String) {
         let text = self.text(data);
         match self.kind {
-            Kind::Missing | Kind::Null => out.push_str("null"),
+            // What has been read is a signal's, and no tag.
+            Kind::Missing | Kind::Null | Kind::Fixed => out.push_str("null"),
             Kind::True => out.push_str("true"),
             Kind::False => out.push_str("false"),
             Kind::Number => out.push_str(text),

@@ -237,6 +237,7 @@ fn read_signal<'a>(
     let outcome = match &rule.place {
         // Nearly all values are numbers of JSON; they need no detour.
         Where::Slot(slot) => match view.slot(*slot) {
+            found if found.kind == Kind::Fixed => rule.judged(Ok(found.fixed())),
             Slot { kind: Kind::Missing | Kind::Null, .. } => return,
             found if found.kind == Kind::Number && rule.is_number() => rule.json_number(view.data, found, at),
             found => rule.read(view.raw_slot(found), at),

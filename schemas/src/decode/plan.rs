@@ -57,12 +57,14 @@ pub(crate) struct Plan {
 struct Paths {
     trie: Trie,
     slots: BTreeMap<String, u16>,
+    /// By slot: how many ask for it.
+    asked: Vec<u32>,
     columns: BTreeMap<String, (Option<u16>, bool)>,
 }
 
 impl Paths {
     fn new() -> Self {
-        Paths { trie: Trie::new(), slots: BTreeMap::new(), columns: BTreeMap::new() }
+        Paths { trie: Trie::new(), slots: BTreeMap::new(), asked: Vec::new(), columns: BTreeMap::new() }
     }
 
     fn place(&mut self, text: &str, field: &str) -> Result<Where, MappingError> {
@@ -78,7 +80,9 @@ impl Paths {
         if slot == next {
             self.trie.add(steps, Some(slot));
             self.columns.insert(path::display(steps), (Some(slot), false));
+            self.asked.push(0);
         }
+        self.asked[slot as usize] += 1;
         slot
     }
 
@@ -93,6 +97,17 @@ impl Paths {
             TimeField::Full(format) => {
                 let place = self.place(&format.field, &format!("{field}.field"))?;
                 TimeRule::new(place, format, field)
+            }
+        }
+    }
+
+    /// Has the numbers of signals be read where they are found, if nothing else asks for them.
+    fn fix(&mut self, rules: &[SignalRule]) {
+        for rule in rules {
+            if let (Where::Slot(slot), Some(decimals)) = (&rule.place, rule.plain_decimals())
+                && self.asked.get(*slot as usize) == Some(&1)
+            {
+                self.trie.fix(*slot, decimals);
             }
         }
     }
@@ -225,6 +240,9 @@ fn signals(
             _ => paths.place(config.field.as_deref().unwrap_or(&declared.name), &at)?,
         };
         rules.push(SignalRule::new(i as u16, place, declared, &config, &at)?);
+    }
+    if ctx.mapping.layout != Layout::Long {
+        paths.fix(&rules);
     }
     Ok(rules)
 }

@@ -4,6 +4,7 @@
 //! So there is nothing here that decides what is JSON: what is taken here, the scanner would take as well.
 
 use super::frame::{Kind, Slot};
+use crate::fixed;
 use crate::json::plain;
 use crate::scan;
 
@@ -100,12 +101,41 @@ fn digits(text: &[u8], mut at: usize) -> usize {
 #[inline(always)]
 fn number(text: &[u8], at: usize) -> Option<usize> {
     let first = at + usize::from(text.get(at) == Some(&b'-'));
-    let Some(bytes) = text.get(first..).and_then(|rest| rest.first_chunk::<{ scan::WIDE }>()) else {
-        return long_number(text, first);
-    };
+    match short_number(text, first) {
+        Some(Short { length, is_it: true, .. }) => Some(first + length as usize),
+        Some(_) => None,
+        None => long_number(text, first),
+    }
+}
+
+/// The number that begins at `at`, read at so many decimals. None: it is something else, or takes a longer way.
+#[inline(always)]
+pub(crate) fn fixed(text: &[u8], at: usize, decimals: u32) -> Option<Value> {
+    let negative = text.get(at) == Some(&b'-');
+    let first = at + usize::from(negative);
+    let Short { bytes, length, points, is_it: true } = short_number(text, first)? else { return None };
+    let value = fixed::short(bytes, length, points, decimals)?;
+    let value = if negative { -value } else { value };
+    Some(Value { slot: Slot::of_fixed(value), next: first + length as usize })
+}
+
+/// What stands where a number is expected behind its sign, up to the first byte that is neither a digit nor a point.
+struct Short<'a> {
+    bytes: &'a [u8; scan::WIDE],
+    /// Below [`scan::WIDE`].
+    length: u32,
+    points: u32,
+    /// A number without an exponent.
+    is_it: bool,
+}
+
+/// None: it is long, or stands at the end of the text.
+#[inline(always)]
+fn short_number(text: &[u8], first: usize) -> Option<Short<'_>> {
+    let bytes = text.get(first..)?.first_chunk::<{ scan::WIDE }>()?;
     let (digits, points) = scan::digits_and_points(bytes);
     let length = (!(digits | points)).trailing_zeros();
-    let Some(behind) = bytes.get(length as usize) else { return long_number(text, first) };
+    let behind = bytes.get(length as usize)?;
     let points = points & ((1 << length) - 1);
     let leading_zero = bytes[0] == b'0' && digits & 2 != 0;
     // A digit first and last, and at most one point. (Shifted by one more, so that no length is a case of its own.)
@@ -114,7 +144,7 @@ fn number(text: &[u8], at: usize) -> Option<usize> {
         && points & points.wrapping_sub(1) == 0
         && !leading_zero
         && !matches!(behind, b'e' | b'E');
-    is_it.then_some(first + length as usize)
+    Some(Short { bytes, length, points, is_it })
 }
 
 /// The same, digit by digit, of one that is long or stands at the end of the text, as many a record's last value does;
@@ -166,6 +196,26 @@ mod tests {
         fn plain_values_are_taken(text in "[a-zä ]{0,40}", number in any::<i32>(), fraction in "[0-9]{1,9}") {
             for json in [format!("\"{text}\","), format!("{number},"), format!("{number}.{fraction},"), "null,".into()] {
                 prop_assert_eq!(value(json.as_bytes(), 0).map(|v| v.next), Some(json.len() - 1));
+            }
+        }
+
+        /// What is read at once is what the scanner's number is read as.
+        #[test]
+        fn what_is_read_at_once_is_the_number(text in near_json(), number in "-?[0-9]{1,9}(\\.[0-9]{1,9})?[,e} ]{1,20}") {
+            for (text, decimals) in [(&text, 3), (&number, 0), (&number, 2), (&number, 9)] {
+                let Some(found) = fixed(text.as_bytes(), 0, decimals) else { continue };
+                let value = value(text.as_bytes(), 0).unwrap();
+                prop_assert_eq!((value.slot.kind, value.next), (Kind::Number, found.next));
+                let read = crate::fixed::parse_decimal(value.slot.text(text).as_bytes(), decimals);
+                prop_assert_eq!(Ok(found.slot.fixed()), read);
+            }
+        }
+
+        /// So is most of it.
+        #[test]
+        fn numbers_are_read_at_once(number in -99_999_999i32..99_999_999, fraction in "[0-9]{1,5}") {
+            for text in [format!("{number},\"key\":\"value\""), format!("{number}.{fraction},\"key\":\"value\"")] {
+                prop_assert!(fixed(text.as_bytes(), 0, 3).is_some(), "{}", text);
             }
         }
 

@@ -115,6 +115,11 @@ impl SignalRule {
         }
     }
 
+    /// Where nothing but the digits decides what a JSON number means: the decimals that it is read at.
+    pub(crate) fn plain_decimals(&self) -> Option<u32> {
+        (self.is_number() && self.is_plain()).then_some(self.decimals)
+    }
+
     /// Values are taken as they are sent.
     fn is_plain(&self) -> bool {
         matches!(self.conversion, Conversion::None) && self.sentinels.is_empty()
@@ -137,8 +142,9 @@ impl SignalRule {
         self.judged(value)
     }
 
+    /// Within the signal's range?
     #[inline]
-    fn judged<'a>(&self, value: Result<i64, NumberError>) -> Outcome<'a> {
+    pub(crate) fn judged<'a>(&self, value: Result<i64, NumberError>) -> Outcome<'a> {
         match value {
             Ok(v) if (self.min..=self.max).contains(&v) => Outcome::Value(v),
             _ => Outcome::Invalid,

@@ -19,6 +19,8 @@ struct Edge {
     /// The key stands in JSON as it is.
     plain: bool,
     slot: Option<u16>,
+    /// Its value is a number for one signal only: it is read at so many decimals when it is found.
+    decimals: Option<u32>,
     child: Option<u16>,
     ignore: bool,
 }
@@ -107,6 +109,12 @@ impl Trie {
                 n.slots.extend(slot);
             }
         }
+    }
+
+    /// Has numbers that come into this slot be read at once, at so many decimals. Nobody but one signal may ask for it.
+    pub(crate) fn fix(&mut self, slot: u16, decimals: u32) {
+        let edges = self.nodes.iter_mut().flat_map(|node| &mut node.edges);
+        edges.filter(|edge| edge.slot == Some(slot)).for_each(|edge| edge.decimals = Some(decimals));
     }
 
     /// Fills in which nodes lie below which; to be called once all paths are added.
@@ -202,7 +210,9 @@ impl<'a> Pass<'a, '_> {
         loop {
             let guess = node.follow.get(*before).map_or(usize::MAX, |guess| *guess as usize);
             let Some(edge) = node.edges.get(guess) else { return false };
-            let Some(value) = edge.token.behind(bytes, at).and_then(|at| quick::value(bytes, at)) else { return false };
+            let Some(from) = edge.token.behind(bytes, at) else { return false };
+            let fixed = edge.decimals.and_then(|decimals| quick::fixed(bytes, from, decimals));
+            let Some(value) = fixed.or_else(|| quick::value(bytes, from)) else { return false };
             let follows = bytes.get(value.next);
             if !matches!(follows, Some(b',' | b'}')) || edge.child.is_some() || (self.tags && edge.is_stray()) {
                 return false;

@@ -80,7 +80,8 @@ impl<'a> View<'a> {
     pub(crate) fn raw_slot(&self, slot: Slot) -> Raw<'a> {
         let text = slot.text(self.data);
         match slot.kind {
-            Kind::Missing => Raw::Missing,
+            // What has been read is taken by its signal, and nobody else asks for it.
+            Kind::Missing | Kind::Fixed => Raw::Missing,
             Kind::Null => Raw::Null,
             Kind::True => Raw::Bool(true),
             Kind::False => Raw::Bool(false),
