@@ -10,8 +10,9 @@ use crossbeam_channel::{Receiver, Sender};
 use drivetrain_operators::flow::Time;
 use drivetrain_operators::flow::keep::{Handing, Keep, Restored};
 use drivetrain_schemas::control::ControlChange;
-use drivetrain_sinks::checkpoint::Part;
+use drivetrain_sinks::checkpoint::{Packer, Part};
 use drivetrain_sinks::message::Message;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub(super) fn work(resolved: &Resolved, begin: Begin, sender: &Sender<Message>) 
     let Begin { first, total, receivers, restored, mut recalled, after, network } = begin;
     let locals = receivers.len();
     let keeps = resolved.epochs.checkpoint_every.is_some();
+    let packer = keeps.then(|| Packer::start(sender.clone())).transpose().map_err(|e| format!("a thread: {e}"))?;
     let plan = Plan {
         catalogue: resolved.catalogue.clone(),
         kernels: resolved.kernels.clone(),
@@ -84,7 +86,8 @@ pub(super) fn work(resolved: &Resolved, begin: Begin, sender: &Sender<Message>) 
         let emit = emit.lock().ok().map(|emit| emit.clone());
         if let (Some((feed, restored)), Some(emit)) = (feed, emit) {
             let sender = emit.sender.clone();
-            let mut restart = Restart { restored, keep: keeps.then(|| keep(index, sender.clone())) };
+            let mut restart =
+                Restart { restored, keep: packer.clone().map(|packer| keep(index, sender.clone(), packer)) };
             let finished = graph::build(worker, &plan, feed, emit, &mut restart);
             if let Some(problem) = restart.restored.problem() {
                 let problem = format!("the checkpoint cannot be read: {problem}");
@@ -98,16 +101,28 @@ pub(super) fn work(resolved: &Resolved, begin: Begin, sender: &Sender<Message>) 
 }
 
 /// Sends what the operators of a worker keep to the committer.
-fn keep(worker: usize, sender: Sender<Message>) -> Keep {
+fn keep(worker: usize, sender: Sender<Message>, packer: Packer) -> Keep {
+    // The one operator that hands over behind its epoch, while it does.
+    let behind = Cell::new(None);
     Rc::new(move |epoch, operator, handing| {
         let epoch = epoch as i64;
         let message = match handing {
-            // Packed here: what waits for the committer is not bounded, and all of it is there at once.
             Handing::Part(records) => {
-                Message::Part { epoch, part: Part { operator: operator.to_string(), worker, records }.into() }
+                let part = Part { operator: operator.to_string(), worker, records };
+                if behind.get() == Some(operator) {
+                    return packer.part(epoch, part);
+                }
+                // Packed here: what waits for the committer is not bounded, and all of it is there at once.
+                Message::Part { epoch, part: part.into() }
             }
-            Handing::Begun => Message::Parts { epoch, done: false },
-            Handing::Done => Message::Parts { epoch, done: true },
+            Handing::Begun => {
+                behind.set(Some(operator));
+                Message::Parts { epoch, done: false }
+            }
+            Handing::Done => {
+                behind.set(None);
+                return packer.done(epoch);
+            }
         };
         // The committer is gone only when it has failed; its error is reported by whoever joins it.
         drop(sender.send(message));

@@ -21,7 +21,8 @@
 //!
 //! Nothing here knows what a key or a value means.
 //!
-//! Memory: the parts that were handed over (two checkpoints at most), compressed, and one block (128 KiB, or one larger record) of
+//! Memory: the parts that were handed over (two checkpoints at most), compressed; before that, what the [`Packer`] has not come
+//! to; and one block (128 KiB, or one larger record) of
 //! each file that is merged or loaded.
 
 mod error;
@@ -29,11 +30,13 @@ mod file;
 mod format;
 mod merge;
 mod packed;
+mod packer;
 mod thread;
 
 pub use error::CheckpointError;
 pub use format::FORMAT;
 pub use packed::PackedPart;
+pub use packer::Packer;
 
 use crate::background;
 use crate::failpoint;
