@@ -100,32 +100,33 @@ pub(super) fn work(resolved: &Resolved, begin: Begin, sender: &Sender<Message>) 
     failed.map_or(Ok(()), Err)
 }
 
-/// Sends what the operators of a worker keep to the committer.
+/// Sends what the operators of a worker keep to the committer, by way of the packer: no epoch waits for a part to be packed.
 fn keep(worker: usize, sender: Sender<Message>, packer: Packer) -> Keep {
-    // The one operator that hands over behind its epoch, while it does.
+    // The operator that hands over behind its epoch, while it does.
     let behind = Cell::new(None);
     Rc::new(move |epoch, operator, handing| {
         let epoch = epoch as i64;
-        let message = match handing {
+        // The committer is gone only when it has failed; its error is reported by whoever joins it.
+        let begun = || drop(sender.send(Message::Parts { epoch, done: false }));
+        match handing {
             Handing::Part(records) => {
                 let part = Part { operator: operator.to_string(), worker, records };
                 if behind.get() == Some(operator) {
                     return packer.part(epoch, part);
                 }
-                // Packed here: what waits for the committer is not bounded, and all of it is there at once.
-                Message::Part { epoch, part: part.into() }
+                begun();
+                packer.part(epoch, part);
+                packer.done(epoch);
             }
             Handing::Begun => {
                 behind.set(Some(operator));
-                Message::Parts { epoch, done: false }
+                begun();
             }
             Handing::Done => {
                 behind.set(None);
-                return packer.done(epoch);
+                packer.done(epoch);
             }
-        };
-        // The committer is gone only when it has failed; its error is reported by whoever joins it.
-        drop(sender.send(message));
+        }
     })
 }
 

@@ -1,5 +1,4 @@
-//! Parts that come behind their epoch are packed by a thread of their own, so that no epoch waits for their sorting and
-//! compressing.
+//! Parts are packed by a thread of their own, so that no epoch waits for their sorting and compressing.
 //!
 //! ```text
 //!  worker ──part, done──► packer, behind others' work ──Message::Part, then Message::Parts { done }──► committer
@@ -18,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of records that wait to be packed, from which on a worker does it itself.
-const WAITING: usize = 8 << 20;
+const WAITING: usize = 32 << 20;
 
 enum Job {
     Part(i64, Part),
@@ -49,7 +48,7 @@ impl Packer {
         Ok(packer)
     }
 
-    /// A part of a flagged epoch, of an operator that has begun to hand over behind it.
+    /// A part of a flagged epoch. The committer has been told that parts will come ([`Message::Parts`]).
     pub fn part(&self, epoch: i64, part: Part) {
         let bytes = part.records.bytes();
         if self.waiting.load(Ordering::Relaxed) >= WAITING {
@@ -99,7 +98,7 @@ mod tests {
     fn parts_come_before_it_is_said_that_they_are_done() {
         let (outbox, inbox) = unbounded();
         let packer = Packer::start(outbox).unwrap();
-        let (parts, size) = (12, WAITING / 8);
+        let (parts, size) = (6, WAITING / 4);
         std::thread::scope(|scope| {
             for worker in 0..2 {
                 let packer = packer.clone();

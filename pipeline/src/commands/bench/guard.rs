@@ -25,12 +25,12 @@ struct Bound {
 
 /// What is guarded. A test sees to it that a doubling of each of these parts is found.
 const BOUNDS: [Bound; 6] = [
-    Bound { part: Part::Decode, of: Part::Parse, usual: 0.52 },
-    Bound { part: Part::Kernels, of: Part::Parse, usual: 0.3 },
-    Bound { part: Part::Columns, of: Part::Rows, usual: 0.38 },
-    Bound { part: Part::History, of: Part::Parse, usual: 0.42 },
-    Bound { part: Part::Answers, of: Part::Parse, usual: 1.5 },
-    Bound { part: Part::Job, of: Part::Parse, usual: 1.95 },
+    Bound { part: Part::Decode, of: Part::Parse, usual: 0.36 },
+    Bound { part: Part::Kernels, of: Part::Parse, usual: 0.27 },
+    Bound { part: Part::Columns, of: Part::Rows, usual: 0.36 },
+    Bound { part: Part::History, of: Part::Parse, usual: 0.39 },
+    Bound { part: Part::Answers, of: Part::Parse, usual: 1.2 },
+    Bound { part: Part::Job, of: Part::Parse, usual: 1.6 },
 ];
 
 /// How a part stands.
