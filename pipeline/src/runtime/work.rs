@@ -12,7 +12,6 @@ use drivetrain_operators::flow::keep::{Handing, Keep, Restored};
 use drivetrain_schemas::control::ControlChange;
 use drivetrain_sinks::checkpoint::{Packer, Part};
 use drivetrain_sinks::message::Message;
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -102,30 +101,19 @@ pub(super) fn work(resolved: &Resolved, begin: Begin, sender: &Sender<Message>) 
 
 /// Sends what the operators of a worker keep to the committer, by way of the packer: no epoch waits for a part to be packed.
 fn keep(worker: usize, sender: Sender<Message>, packer: Packer) -> Keep {
-    // The operator that hands over behind its epoch, while it does.
-    let behind = Cell::new(None);
     Rc::new(move |epoch, operator, handing| {
         let epoch = epoch as i64;
         // The committer is gone only when it has failed; its error is reported by whoever joins it.
         let begun = || drop(sender.send(Message::Parts { epoch, done: false }));
         match handing {
+            Handing::Begun => begun(),
+            // Open by itself, too: most operators hand over within their epoch, and say neither Begun nor Done.
             Handing::Part(records) => {
-                let part = Part { operator: operator.to_string(), worker, records };
-                if behind.get() == Some(operator) {
-                    return packer.part(epoch, part);
-                }
                 begun();
-                packer.part(epoch, part);
+                packer.part(epoch, Part { operator: operator.to_string(), worker, records });
                 packer.done(epoch);
             }
-            Handing::Begun => {
-                behind.set(Some(operator));
-                begun();
-            }
-            Handing::Done => {
-                behind.set(None);
-                packer.done(epoch);
-            }
+            Handing::Done => packer.done(epoch),
         }
     })
 }
