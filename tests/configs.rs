@@ -179,7 +179,7 @@ fn the_effective_configuration_is_a_configuration() {
 }
 
 /// The sections of a configuration, and a file in which an unknown field makes the program name the known ones.
-const SECTIONS: [(&str, &str); 21] = [
+const SECTIONS: [(&str, &str); 22] = [
     ("", "zz = 1\n"),
     ("job", "[job]\nzz = 1\n"),
     ("kafka", "[kafka]\nzz = 1\n"),
@@ -190,6 +190,7 @@ const SECTIONS: [(&str, &str); 21] = [
     ("sources.*", "[sources.s]\nzz = 1\n"),
     ("sources.*.fields", "[sources.s.fields]\nzz = 1\n"),
     ("trip", "[trip]\nzz = 1\n"),
+    ("facts", "[facts]\nzz = 1\n"),
     ("windows", "[windows]\nzz = 1\n"),
     ("detectors.range.*", "[detectors.range.s]\nzz = 1\n"),
     ("detectors.zscore.*", "[detectors.zscore.s]\nzz = 1\n"),

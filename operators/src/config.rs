@@ -83,6 +83,22 @@ impl Default for TripConfig {
     }
 }
 
+/// `[facts]`: what is kept in memory to score trips anew.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FactsConfig {
+    /// A trip that ended this long before its vehicle's newest one is sealed: it leaves memory and checkpoints, and its
+    /// results stay as they are, whatever a policy or a vehicle's document says later. Not less than `time.hot_horizon`, or
+    /// "forever". Default `90d`.
+    pub retention: String,
+}
+
+impl Default for FactsConfig {
+    fn default() -> Self {
+        Self { retention: "90d".into() }
+    }
+}
+
 /// `[windows]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -1,8 +1,8 @@
 //! What the tests share: a small catalogue, configurations, and readings to make.
 
 use crate::config::{
-    DetectorsConfig, KernelConfig, KernelInput, RangeConfig, StuckConfig, TimeConfig, TripConfig, WindowConfig,
-    ZscoreConfig,
+    DetectorsConfig, FactsConfig, KernelConfig, KernelInput, RangeConfig, StuckConfig, TimeConfig, TripConfig,
+    WindowConfig, ZscoreConfig,
 };
 use crate::facts::{Change, Facts};
 use crate::quality::QualityConfig;
@@ -45,6 +45,7 @@ pub(crate) fn catalogue() -> Catalogue {
 pub(crate) struct Setup {
     pub(crate) time: TimeConfig,
     pub(crate) trip: TripConfig,
+    pub(crate) facts: FactsConfig,
     pub(crate) detectors: DetectorsConfig,
     pub(crate) policy: Policy,
 }
@@ -58,6 +59,7 @@ impl Default for Setup {
                 speeding_above: Some(Decimal(50_000_000)),
                 ..TripConfig::default()
             },
+            facts: FactsConfig::default(),
             detectors: DetectorsConfig {
                 range: BTreeMap::from([(
                     "temperature".to_string(),
@@ -82,6 +84,7 @@ impl Setup {
         KernelConfig::new(&KernelInput {
             time: &self.time,
             trip: &self.trip,
+            facts: &self.facts,
             windows: &WindowConfig::default(),
             detectors: &self.detectors,
             quality: &QualityConfig::default(),

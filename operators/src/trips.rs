@@ -165,5 +165,5 @@ pub fn deadline(time: &TimeParams, state: &State, after: i64) -> Option<i64> {
 
 /// The fact of a whole trip that was sent as one: its samples in order, never cut.
 pub(crate) fn whole(open: &Open, vehicle: &Arc<str>) -> TripFact {
-    open.fact(vehicle, false)
+    TripFact { whole: true, ..open.fact(vehicle, false) }
 }

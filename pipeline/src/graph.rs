@@ -67,7 +67,9 @@ pub fn build(worker: &mut Worker, plan: &Plan, feed: Feed, emit: Emit, restart: 
 
         // Of the relations, trips and drivers keep what they have for a restart; the others are computed again.
         let trips = sequenced.trips.concat(payloads.trips);
-        let anomalies = kept(ANOMALIES, sequenced.anomalies, epochs.clone(), restored.rows(ANOMALIES), keep.clone());
+        // Of anomalies only those that are open matter there.
+        let open = sequenced.anomalies.filter(|anomaly| anomaly.ended_at.is_none());
+        let anomalies = kept(ANOMALIES, open, epochs.clone(), restored.rows(ANOMALIES), keep.clone());
 
         // The relations: facts that are few and change for many reasons.
         let said = relations(

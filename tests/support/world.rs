@@ -87,6 +87,9 @@ pub fn small_epochs(directory: &Path, more: &[(&str, &str)]) -> PathBuf {
         ("max_in_flight", "4"),
         ("checkpoint_every", "\"200ms\""),
         ("roll_after", "\"300ms\""),
+        // Trips are sealed, and drivers forget them.
+        ("retention", "\"3m\""),
+        ("horizon", "\"5m\""),
     ];
     fleet(directory, "hurried", &[&fields, more].concat())
 }

@@ -11,7 +11,7 @@ pub mod batches;
 pub mod records;
 
 use drivetrain_operators::config::{
-    DetectorsConfig, KernelConfig, KernelInput, RangeConfig, StuckConfig, TimeConfig, TripConfig, WindowConfig,
+    DetectorsConfig, FactsConfig, KernelConfig, KernelInput, RangeConfig, StuckConfig, TimeConfig, TripConfig, WindowConfig,
     ZscoreConfig,
 };
 use drivetrain_operators::quality::QualityConfig;
@@ -71,6 +71,7 @@ impl Setup {
         let kernels = KernelConfig::new(&KernelInput {
             time: &TimeConfig::default(),
             trip: &TripConfig::default(),
+            facts: &FactsConfig::default(),
             windows: &WindowConfig::default(),
             detectors: &detectors(),
             quality: &QualityConfig::default(),

@@ -23,6 +23,8 @@ pub struct KernelConfig {
     pub quality: Option<QualityParams>,
     /// Sample interval by source, µs.
     pub intervals: BTreeMap<Arc<str>, i64>,
+    /// Trips are sealed this long after their end, µs; None: never.
+    pub facts_retention: Option<i64>,
 }
 
 impl KernelConfig {

@@ -6,7 +6,7 @@ mod events;
 pub(crate) use events::acceleration_floor;
 
 use super::params::{KernelConfig, Marker, Ratio, SignalInfo, TimeParams, TripParams, WindowParams};
-use super::{DetectorsConfig, TimeConfig, TripConfig, WindowConfig};
+use super::{DetectorsConfig, FactsConfig, TimeConfig, TripConfig, WindowConfig};
 use crate::facts::Resolution;
 use crate::quality::{QualityConfig, QualityParams};
 use detectors::{range, stuck, zscore};
@@ -37,6 +37,7 @@ fn error<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Co
 pub struct KernelInput<'a> {
     pub time: &'a TimeConfig,
     pub trip: &'a TripConfig,
+    pub facts: &'a FactsConfig,
     pub windows: &'a WindowConfig,
     pub detectors: &'a DetectorsConfig,
     pub quality: &'a QualityConfig,
@@ -70,7 +71,6 @@ impl KernelConfig {
                 .iter()
                 .map(|s| SignalInfo { name: s.name.as_str().into(), kind: s.kind, decimals: s.decimals })
                 .collect(),
-            time,
             windows: windows(input.windows, catalogue)?,
             events: events.collect::<Result<_, _>>()?,
             range: range.collect::<Result<_, _>>()?,
@@ -78,6 +78,8 @@ impl KernelConfig {
             stuck: stuck.collect::<Result<_, _>>()?,
             quality: QualityParams::new(input.quality, catalogue),
             intervals: input.intervals.clone(),
+            facts_retention: facts(input.facts, &time)?,
+            time,
             trip,
         })
     }
@@ -129,6 +131,21 @@ fn time(c: &TimeConfig) -> Result<TimeParams, ConfigError> {
         patience: duration("time.patience", &c.patience)?,
         quiet: duration("time.quiet", &c.quiet)?,
     })
+}
+
+fn facts(c: &FactsConfig, time: &TimeParams) -> Result<Option<i64>, ConfigError> {
+    if c.retention == "forever" {
+        return Ok(None);
+    }
+    let retention = duration("facts.retention", &c.retention)?;
+    if retention < time.hot_horizon {
+        let reason = format!(
+            "{} is less than time.hot_horizon, within which late readings change trips; raise it, or lower that one",
+            c.retention
+        );
+        return error("facts.retention", reason);
+    }
+    Ok(Some(retention))
 }
 
 /// The configured signal, else that of the VSS path.

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Contract: what was said up to an epoch adds up to what follows from the trips that hold as a set, whatever the order
-//! and the batches in which they came (`tests`: against computing all anew).
+//! and the batches in which they came (`tests`: against computing all anew). A trip is forgotten when nothing can depend on
+//! it any more: it is sealed, and so is a trip of the driver that is newer by more than the horizon.
 
 use super::rows::{Counted, DriverRow, DriverTrip, Standing, Totals};
 use super::{ResolvedPolicy, driver_score};
@@ -46,6 +47,8 @@ struct Entry<'a> {
     totals: Totals,
     /// How many there are that are the same; not 0.
     count: i64,
+    /// So many of them are sealed.
+    sealed: i64,
 }
 
 /// A row of a checkpoint behind its kind.
@@ -63,6 +66,7 @@ struct Kept<'a> {
     /// Hash of the packed policy, which is a row of its own.
     policy: u128,
     totals: Totals,
+    sealed: bool,
 }
 
 /// Kinds of rows of a checkpoint.
@@ -171,8 +175,9 @@ impl Drivers {
                 self.restore_driver(driver, std::mem::take(&mut trips));
                 driver = kept.driver;
             }
-            let Kept { ended_at, trip_id, vehicle, totals, .. } = kept;
-            trips.push(Entry { ended_at, trip_id, vehicle, fleet: number, policy, totals, count });
+            let Kept { ended_at, trip_id, vehicle, totals, sealed, .. } = kept;
+            let sealed = if sealed { count } else { 0 };
+            trips.push(Entry { ended_at, trip_id, vehicle, fleet: number, policy, totals, count, sealed });
         }
         self.restore_driver(driver, trips);
         Ok(())
@@ -186,6 +191,15 @@ impl Drivers {
         let mut trips = entries(&before);
         trips.extend(more);
         trips.sort_by(|a, b| self.names.order(a, b));
+        // Of the same ones some may be sealed, some not.
+        trips.dedup_by(|next, first| {
+            let same = self.names.order(next, first).is_eq();
+            if same {
+                first.count += next.count;
+                first.sealed += next.sealed;
+            }
+            same
+        });
         self.drivers.insert(driver.into(), packed(&trips));
     }
 
@@ -210,8 +224,12 @@ impl Drivers {
             for (trip, diff) in changes {
                 self.apply(&mut now, trip, *diff);
             }
-            let (then, says) = (judge(&self.names, &first.driver, &then), judge(&self.names, &first.driver, &now));
-            said.change(then, says);
+            // Sealing changes nothing of what is said.
+            if then.len() != now.len() || then.iter().zip(&now).any(|(a, b)| self.names.order(a, b).is_ne()) {
+                let (then, says) = (judge(&self.names, &first.driver, &then), judge(&self.names, &first.driver, &now));
+                said.change(then, says);
+            }
+            self.forget(&first.driver, &mut now);
             if !now.is_empty() {
                 let bytes = packed(&now);
                 self.drivers.insert(first.driver.clone(), bytes);
@@ -231,10 +249,12 @@ impl Drivers {
             policy,
             totals: trip.totals.clone(),
             count: diff as i64,
+            sealed: if trip.sealed { diff as i64 } else { 0 },
         };
         match entries.binary_search_by(|other| self.names.order(other, &entry)) {
             Ok(i) => {
-                entries[i].count += diff as i64;
+                entries[i].count += entry.count;
+                entries[i].sealed += entry.sealed;
                 if entries[i].count == 0 {
                     entries.remove(i);
                 }
@@ -247,6 +267,27 @@ impl Drivers {
             pack(&kept(trip, hash), &mut row);
             changed.push((row, diff));
         }
+    }
+
+    /// Forgets the sealed trips that count for nothing any more: a trip that stays for good is newer by more than their
+    /// horizon. `trips` in their order.
+    fn forget(&mut self, driver: &str, trips: &mut Vec<Entry<'_>>) {
+        let (names, changed, hashes) = (&self.names, &mut self.changed, &self.names.hashes);
+        let stays = |t: &&Entry<'_>| t.sealed > 0 && names.policy(t.policy).status == Status::Active;
+        let Some(newest) = trips.iter().rev().find(stays).map(|t| t.ended_at) else { return };
+        trips.retain(|t| {
+            let oldest = newest.saturating_sub(names.policy(t.policy).driver.horizon);
+            let needed = t.sealed < t.count || t.ended_at > oldest || t.ended_at == newest;
+            if let (Some(changed), false) = (changed.as_mut(), needed) {
+                let (fleet, policy) = (names.fleet(t.fleet).as_deref(), hashes[t.policy as usize]);
+                let Entry { ended_at, trip_id, vehicle, ref totals, .. } = *t;
+                let totals = totals.clone();
+                let mut row = vec![TRIP];
+                pack(&Kept { driver, ended_at, trip_id, vehicle, fleet, policy, totals, sealed: true }, &mut row);
+                changed.push((row, -t.count as isize));
+            }
+            needed
+        });
     }
 
     /// A policy's number. `hash`: of one that the checkpoint knows; others go into the next one.
@@ -291,6 +332,7 @@ fn kept(trip: &DriverTrip, policy: u128) -> Kept<'_> {
         fleet: trip.fleet.as_deref(),
         policy,
         totals: trip.totals.clone(),
+        sealed: trip.sealed,
     }
 }
 

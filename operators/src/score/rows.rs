@@ -42,6 +42,7 @@ impl Scored {
             fleet: self.fleet.clone(),
             policy: policy.clone(),
             totals: Totals::of(fact, score),
+            sealed: false,
         })
     }
 }
@@ -56,6 +57,8 @@ pub struct DriverTrip {
     pub fleet: Option<Arc<str>>,
     pub policy: Arc<ResolvedPolicy>,
     pub totals: Totals,
+    /// It stays as it is ([`super::trips`]).
+    pub sealed: bool,
 }
 
 /// A row of `driver_scores`.

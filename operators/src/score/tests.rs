@@ -28,6 +28,7 @@ fn trip(values: &[i64]) -> TripFact {
         driver: None,
         fleet: None,
         open: false,
+        whole: false,
         started_at: 0,
         ended_at: 0,
         samples: 2,

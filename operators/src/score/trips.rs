@@ -2,18 +2,22 @@
 //!
 //! ```text
 //!  facts (+1, -1) ─────┐                                      ┌ open:  as it is (it changes with each harsh sample)
-//!  timelines (+1, -1) ─┼─► step ─► scored trips (+1, -1)       └ ended: bytes, until something asks for it
-//!  pages (+1, -1) ─────┘     └── keeps the facts, by vehicle
+//!  timelines (+1, -1) ─┼─► step ─┬─► scored trips (+1, -1)     └ ended: bytes, until something asks for it
+//!  pages (+1, -1) ─────┘    │    └─► sealed trips
+//!                           └── keeps the facts, by vehicle, until they are sealed ([`sealing`])
 //! ```
 //!
 //! A vehicle's *timeline* says since when it belongs to which fleet; a fleet's *page* has the policies that may govern
 //! its trips. Both change seldom, and then only the trips concerned are read again.
 //!
 //! Contract: what was said up to an epoch adds up to the scores of all facts that hold, under the timelines and pages
-//! that hold; whatever the order and the batches in which they came (`tests`: against computing all anew). Millions of
+//! that hold (for a sealed fact: that held when it was sealed); whatever the order and the batches in which they came
+//! (`tests`: against computing all anew). Millions of
 //! trips are in memory for a month and more, and hardly one of them is ever looked at again: 150 bytes each.
 
-use super::rows::Scored;
+mod sealing;
+
+use super::rows::{DriverTrip, Scored};
 use super::{ResolvedPolicy, score};
 use crate::facts::TripFact;
 use crate::pack::{add_up, pack, sums, unpack, unpack_front};
@@ -70,6 +74,8 @@ struct Held {
     ended: Vec<u8>,
     /// The fleets that the records named, each once.
     stated: SmallVec<[Option<Arc<str>>; 1]>,
+    /// The last line to which its trips were sealed; None: not since the start.
+    sealed: Option<i64>,
 }
 
 /// See the module.
@@ -84,12 +90,15 @@ pub struct Trips {
     changed: Option<Vec<(Arc<TripFact>, isize)>>,
     /// How many those were when they were last added up.
     settled: usize,
+    /// How long facts are kept, µs; None: for ever.
+    retention: Option<i64>,
 }
 
 impl Trips {
-    /// `keeps`: checkpoints are taken.
-    pub fn new(keeps: bool) -> Self {
-        Self { changed: keeps.then(Vec::new), ..Self::default() }
+    /// `keeps`: checkpoints are taken. `retention`: how long facts are kept, µs, not less than `time.hot_horizon`; None: for
+    /// ever.
+    pub fn new(keeps: bool, retention: Option<i64>) -> Self {
+        Self { changed: keeps.then(Vec::new), retention, ..Self::default() }
     }
 
     /// Begins with the facts that a checkpoint holds, in blocks. Nothing is said of them: it has been said.
@@ -136,26 +145,54 @@ impl Trips {
         self.take_documents(changes.timelines, changes.pages);
     }
 
-    /// Runs one epoch.
-    pub fn step(&mut self, changes: Changes, say: &mut dyn FnMut(Scored, isize)) {
+    /// Runs one epoch. Returns what drivers have of the trips that it seals: said before, and never again.
+    #[must_use]
+    pub fn step(&mut self, changes: Changes, say: &mut dyn FnMut(Scored, isize)) -> Vec<DriverTrip> {
         if !changes.timelines.is_empty() || !changes.pages.is_empty() {
             self.judge_anew(changes.timelines, changes.pages, say);
         }
         // What becomes and ceases to be in one epoch must be there to cease.
         let (new, old): (Vec<_>, Vec<_>) = changes.facts.into_iter().partition(|(_, diff)| *diff > 0);
+        let mut completed = Vec::new();
         for (fact, diff) in new.into_iter().chain(old) {
             let fact = Arc::new(fact);
             let timeline = self.timelines.get(&fact.vehicle);
             judge(&fact, timeline, &self.book, &mut |scored| say(scored, diff));
             self.hold(&fact, diff);
-            if let Some(changed) = &mut self.changed {
-                changed.push((fact, diff));
-                // Facts of open trips come and go.
-                if changed.len() > 2 * self.settled + 4096 {
-                    add_up(changed);
-                    self.settled = changed.len();
-                }
+            if self.retention.is_some() && diff > 0 && !fact.open && !fact.whole {
+                completed.push(fact.clone());
             }
+            self.change(fact, diff);
+        }
+        let mut sealed = Vec::new();
+        completed.iter().for_each(|fact| self.seal(fact, &mut sealed));
+        sealed
+    }
+
+    /// Notes a change for the next checkpoint.
+    fn change(&mut self, fact: Arc<TripFact>, diff: isize) {
+        let Some(changed) = &mut self.changed else { return };
+        changed.push((fact, diff));
+        // Facts of open trips come and go.
+        if changed.len() > 2 * self.settled + 4096 {
+            add_up(changed);
+            self.settled = changed.len();
+        }
+    }
+
+    /// Seals what the vehicle of a completed trip has before its line.
+    fn seal(&mut self, completed: &TripFact, sealed: &mut Vec<DriverTrip>) {
+        let (Some(retention), Some(held)) = (self.retention, self.vehicles.get_mut(&completed.vehicle)) else { return };
+        let line = sealing::line(completed.ended_at, retention);
+        if held.sealed.is_some_and(|before| line <= before) {
+            return;
+        }
+        held.sealed = Some(line);
+        for fact in sealing::take(&mut held.ended, line) {
+            let fact = Arc::new(fact);
+            let timeline = self.timelines.get(&fact.vehicle);
+            judge(&fact, timeline, &self.book, &mut |scored| sealed.extend(scored.driver_trip()));
+            self.change(fact, -1);
         }
     }
 
@@ -306,16 +343,8 @@ fn remove(ended: &mut Vec<u8>, fact: &[u8]) {
 /// Every fact of a vehicle.
 fn each(held: &Held, f: &mut dyn FnMut(&Arc<TripFact>)) {
     held.open.iter().for_each(&mut *f);
-    let mut rest = held.ended.as_slice();
-    while !rest.is_empty() {
-        let length = varint::take(&mut rest) as usize;
-        let Some((bytes, after)) = rest.split_at_checked(length) else { return };
-        rest = after;
-        // They were packed here, or read when they were restored.
-        if let Ok(fact) = unpack(bytes) {
-            f(&Arc::new(fact));
-        }
-    }
+    // They were packed here, or read when they were restored.
+    sealing::facts(&held.ended).filter_map(|bytes| unpack(bytes).ok()).for_each(|fact| f(&Arc::new(fact)));
 }
 
 /// The fleet of the last entry at or before the start; without one, or where it names none, the record's.

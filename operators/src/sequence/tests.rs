@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::facts::QualityFact;
+use crate::score::trips::{Changes, Trips};
 use crate::testing::{BASE, SECOND, Setup, consolidated, extend, reading};
 use drivetrain_schemas::reading::{Head, IntakeCounts, Meta, NULL, Origin};
+use drivetrain_schemas::records::Change;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,11 +57,16 @@ struct Bench {
     timely: Vec<OwnedReading>,
     too_late: Vec<(i64, OwnedReading)>,
     quality: BTreeMap<QualityFact, isize>,
+    /// The trips that are held as they are sealed as early as may be, and how often each is.
+    trips: Trips,
+    held: BTreeMap<Vec<u8>, i64>,
 }
 
 impl Bench {
     fn new(cfg: KernelConfig) -> Self {
         Bench {
+            trips: Trips::new(true, Some(cfg.time.hot_horizon)),
+            held: BTreeMap::new(),
             state: VehicleState::new(&cfg, "v".into()),
             cfg,
             said: Facts::default(),
@@ -131,6 +138,13 @@ impl Bench {
             *self.quality.entry(fact).or_insert(0) += diff;
         }
         self.quality.retain(|_, diff| *diff != 0);
+        let changes = Changes { facts: out.facts.trips.clone(), ..Changes::default() };
+        let _ = self.trips.step(changes, &mut |_, _| {});
+        for record in self.trips.keep().iter() {
+            let Change::Add(diff) = record.change else { panic!() };
+            *self.held.entry(record.key.to_vec()).or_default() += diff;
+        }
+        assert!(self.held.values().all(|count| *count >= 0), "a sealed trip was taken back");
         extend(&mut self.said, out.facts);
         self.said = consolidated(&self.said);
     }
@@ -290,6 +304,43 @@ proptest! {
         prop_assert_eq!(&at_once.quality, &one_by_one.quality);
         prop_assert_eq!(at_once.state.kernel.values(), one_by_one.state.kernel.values());
     }
+}
+
+/// A trip each 70 s; [`Bench::take`] looks at what is sealed.
+#[test]
+fn trips_beyond_the_horizon_are_sealed_and_the_last_one_before_it_can_still_grow() {
+    let meta = |trip: i64| Meta {
+        vehicle: "v".into(),
+        texts: vec![],
+        driver: None,
+        trip: Some(trip.to_string().into()),
+        fleet: None,
+        quality: None,
+        tags: None,
+    };
+    let origin = Arc::new(Origin { source: "s".into(), name: "t".into(), partition: 0 });
+    let reading = |trip: i64, at: i64| OwnedReading {
+        at: BASE + at * SECOND,
+        values: vec![NULL, 1, 2_000, NULL],
+        meta: Arc::new(meta(trip)),
+        origin: origin.clone(),
+        position: at,
+        element: 0,
+    };
+    let mut bench = Bench::new(Setup::default().build());
+    for trip in 0..10 {
+        bench.epoch(&[reading(trip, trip * 70), reading(trip, trip * 70 + 20)]);
+        bench.check();
+    }
+    let held = |bench: &Bench| bench.held.values().filter(|count| **count == 1).count();
+    // Two trips within the horizon, one before it, and the open one.
+    assert_eq!(held(&bench), 4);
+    // The newest reading is of 650; the one at 551 lengthens the trip that ended at 510, and the next one began at 560.
+    bench.epoch(&[reading(7, 551)]);
+    bench.check();
+    bench.silence(i64::MAX);
+    bench.check();
+    assert_eq!(held(&bench), 4);
 }
 
 #[test]

@@ -175,6 +175,7 @@ impl Open {
             driver: driver.map(|(driver, _)| driver.clone()),
             fleet: self.fleet.clone(),
             open,
+            whole: false,
             started_at: self.started_at,
             ended_at: self.ended_at,
             samples: self.samples,

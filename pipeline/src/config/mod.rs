@@ -8,7 +8,7 @@ pub use load::{ConfigError, load, parse};
 pub use resolve::Resolved;
 
 use crate::source::{EpochConfig, SourceConfig};
-use drivetrain_operators::config::{DetectorsConfig, TimeConfig, TripConfig, WindowConfig};
+use drivetrain_operators::config::{DetectorsConfig, FactsConfig, TimeConfig, TripConfig, WindowConfig};
 use drivetrain_operators::quality::QualityConfig;
 use drivetrain_schemas::catalogue::SignalConfig;
 use drivetrain_schemas::mapping::Limits;
@@ -32,6 +32,7 @@ pub struct Config {
     pub signals: BTreeMap<String, SignalConfig>,
     pub sources: BTreeMap<String, SourceConfig>,
     pub trip: TripConfig,
+    pub facts: FactsConfig,
     pub windows: WindowConfig,
     pub detectors: DetectorsConfig,
     pub quality: QualityConfig,

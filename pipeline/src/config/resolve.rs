@@ -52,6 +52,7 @@ impl Resolved {
         let kernels = KernelConfig::new(&KernelInput {
             time: &config.time,
             trip: &config.trip,
+            facts: &config.facts,
             windows: &config.windows,
             detectors: &config.detectors,
             quality: &config.quality,

@@ -23,7 +23,7 @@
 use drivetrain_schemas::records::{Change, Record, RecordKind};
 
 /// The format that is written, and the only one that is understood.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// The version of the code, for whoever finds a file that he does not understand.
 pub(super) const CODE: &str = env!("CARGO_PKG_VERSION");

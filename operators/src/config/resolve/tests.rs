@@ -11,6 +11,7 @@ fn refused(change: impl FnOnce(&mut Setup)) -> String {
     let input = KernelInput {
         time: &setup.time,
         trip: &setup.trip,
+        facts: &setup.facts,
         windows: &WindowConfig::default(),
         detectors: &setup.detectors,
         quality: &QualityConfig::default(),
@@ -31,6 +32,10 @@ fn errors_name_the_field_and_the_remedy() {
     assert!(text.starts_with("time.patience: \"5 moons\""), "{text}");
     let text = refused(|s| s.trip.ignition = Some("speed_kmh".into()));
     assert!(text.contains("not of type bool"), "{text}");
+    let text = refused(|s| s.facts.retention = "99s".into());
+    assert!(text.starts_with("facts.retention: 99s is less than time.hot_horizon"), "{text}");
+    let text = refused(|s| s.facts.retention = "for ever".into());
+    assert!(text.starts_with("facts.retention: \"for ever\""), "{text}");
     let text = refused(|s| s.policy.events[1].signal = "accel".into());
     assert!(text.starts_with("policy.events[1].signal: "), "{text}");
     let text = refused(|s| s.detectors.range.get_mut("temperature").unwrap().max = Decimal(-5_000_000));
@@ -46,6 +51,9 @@ fn thresholds_become_the_signals_grid() {
     assert_eq!((cfg.events[0].enter, cfg.events[0].severity), (400_001, [520_000, 680_000]));
     // 0.01 km/h is 10^4 × 10^-6 km/h.
     assert_eq!(cfg.trip.speed.map(|(s, r)| (s, r.of(3))), Some((SPEED as u16, 30_000)));
+    assert_eq!(cfg.facts_retention, Some(90 * 86_400_000_000));
+    let facts = FactsConfig { retention: "forever".into() };
+    assert_eq!(Setup { facts, ..Setup::default() }.build().facts_retention, None);
     assert_eq!(cfg.interval("t"), 2_000_000);
     assert_eq!(cfg.interval("other"), KernelConfig::DEFAULT_INTERVAL);
 }
@@ -66,6 +74,7 @@ fn millimetres(unit: &str, vss: &str, name: &str, distance: bool, values: [i64; 
     let cfg = KernelConfig::new(&KernelInput {
         time: &TimeConfig::default(),
         trip: &trip,
+        facts: &FactsConfig::default(),
         windows: &WindowConfig::default(),
         detectors: &DetectorsConfig::default(),
         quality: &QualityConfig::default(),

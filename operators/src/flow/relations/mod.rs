@@ -39,7 +39,7 @@ use timely::dataflow::StreamVec;
 /// What the relations are computed from.
 pub struct Facts<'scope> {
     pub trips: Rows<'scope, TripFact>,
-    /// Anomalies; only the open ones matter here.
+    /// Open anomalies.
     pub anomalies: Rows<'scope, AnomalyFact>,
     pub documents: Rows<'scope, Document>,
 }
@@ -63,10 +63,11 @@ pub fn relations<'scope>(
     keep: Option<Keep>,
 ) -> Relations<'scope> {
     let tree = tree::tree(facts.documents.clone());
+    let retention = config.facts_retention;
     let (policies, refused) = policies::policies(facts.documents.clone(), catalogue, config);
     let timelines = tree::timelines(facts.documents.clone());
     let documents = Documents { timelines: timelines.clone(), pages: policies::pages(policies, &tree) };
-    let (trips, completed) = scores::trips(facts.trips, documents, epochs.clone(), restored, keep.clone());
+    let (trips, completed) = scores::trips(facts.trips, documents, epochs.clone(), retention, restored, keep.clone());
     let drivers = scores::drivers(completed, epochs, restored, keep);
     let anomalies = tree::locate(facts.anomalies, timelines);
     let fleets = fleets::fleets(&tree, drivers.counted, drivers.standings, anomalies);

@@ -32,15 +32,16 @@ pub(super) struct Documents<'scope> {
     pub(super) pages: Rows<'scope, (Option<Arc<str>>, Page)>,
 }
 
-/// Rows of `trips`, and what goes on to the drivers.
+/// Rows of `trips`, and what goes on to the drivers. `retention`: as of [`Trips::new`].
 pub(super) fn trips<'scope>(
     facts: Rows<'scope, TripFact>,
     documents: Documents<'scope>,
     epochs: StreamVec<'scope, Time, Mark>,
+    retention: Option<i64>,
     restored: &mut Restored,
     keep: Option<Keep>,
 ) -> (Rows<'scope, Scored>, Rows<'scope, DriverTrip>) {
-    let mut kernel = Trips::new(keep.is_some());
+    let mut kernel = Trips::new(keep.is_some(), retention);
     let restoring = restored.restore(TRIPS, |blocks| kernel.restore(blocks));
     let mut builder = OperatorBuilder::new(TRIPS.to_string(), facts.inner.scope());
     let by_vehicle = Exchange::new(|((vehicle, _), ..): &((Arc<str>, Timeline), Time, isize)| key::hash(vehicle));
@@ -87,7 +88,7 @@ pub(super) fn trips<'scope>(
                     continue;
                 }
                 let (mut rows, mut completed) = (rows.session(&for_rows), completed.session(&for_completed));
-                kernel.step(changes, &mut |scored, diff| {
+                let sealed = kernel.step(changes, &mut |scored, diff| {
                     if let Some(trip) = scored.driver_trip() {
                         completed.give((trip, time, diff));
                     }
@@ -95,6 +96,10 @@ pub(super) fn trips<'scope>(
                         rows.give((scored, time, diff));
                     }
                 });
+                for trip in sealed {
+                    completed.give((DriverTrip { sealed: true, ..trip.clone() }, time, 1));
+                    completed.give((trip, time, -1));
+                }
                 if let (Some(keep), true) = (&keep, flagged) {
                     keep(time, TRIPS, Handing::Part(kernel.keep()));
                 }

@@ -116,7 +116,7 @@ pub(super) fn locate<'scope>(
     anomalies: Rows<'scope, AnomalyFact>,
     timelines: Rows<'scope, (Arc<str>, Timeline)>,
 ) -> Rows<'scope, (Arc<str>, Arc<AnomalyFact>)> {
-    let open = anomalies.filter(|a| a.ended_at.is_none()).map(|a| (a.vehicle.clone(), Arc::new(a)));
+    let open = anomalies.map(|a| (a.vehicle.clone(), Arc::new(a)));
     let stated = open.clone().map(|(_, a)| (a.fleet.clone(), a));
     let matched = open.join_map(timelines, |_, anomaly, timeline| {
         (anomaly.clone(), resolve(timeline, anomaly.started_at, &anomaly.fleet))

@@ -14,6 +14,7 @@ fn trip(driver: u8, ended_at: i64, id: u8, fleet: u8, policy: usize) -> DriverTr
         fleet: (fleet > 0).then(|| format!("f{fleet}").into()),
         policy,
         totals: Totals { trips: 1, duration: 5, weighted: score * exposure, exposure, ..Totals::default() },
+        sealed: false,
     }
 }
 
@@ -98,7 +99,8 @@ impl Sums {
 type Change5 = (u8, i64, u8, u8, usize, isize);
 
 fn changes() -> impl Strategy<Value = (Vec<Change5>, u8)> {
-    let diff = prop_oneof![2 => Just(1isize), 1 => Just(-1)];
+    // 0: it is sealed.
+    let diff = prop_oneof![3 => Just(1isize), 1 => Just(-1), 1 => Just(0)];
     (prop::collection::vec((0u8..2, 0i64..60, 0u8..3, 0u8..3, 0usize..4, diff), 0..10), 0u8..4)
 }
 
@@ -106,13 +108,19 @@ proptest! {
     #[test]
     fn what_was_said_adds_up_to_what_holds(epochs in prop::collection::vec(changes(), 1..10)) {
         let (mut kernel, mut sums, mut holds) = (Drivers::new(true), Sums::default(), BTreeMap::new());
+        let mut sealed = BTreeMap::<DriverTrip, isize>::new();
         let mut kept = BTreeMap::<Vec<u8>, i64>::new();
         for (changes, then) in epochs {
             let mut step = Vec::new();
             for (driver, ended_at, id, fleet, policy, diff) in changes {
                 let trip = trip(driver, ended_at / 6 * 6, id, fleet, policy);
                 let count: &mut isize = holds.entry(trip.clone()).or_default();
-                if *count + diff >= 0 {
+                let stay = sealed.entry(trip.clone()).or_default();
+                if diff == 0 && *stay < *count {
+                    *stay += 1;
+                    step.push((trip.clone(), -1));
+                    step.push((DriverTrip { sealed: true, ..trip }, 1));
+                } else if diff != 0 && *count + diff >= *stay {
                     *count += diff;
                     step.push((trip, diff));
                 }
@@ -153,4 +161,42 @@ fn a_driver_is_found_in_a_row_and_damage_is_an_error() {
     let mut records = Records::sum();
     kept.iter().skip(1).for_each(|record| records.add(1, |out| out.extend_from_slice(record.key)));
     assert!(Drivers::new(true).restore(vec![records]).unwrap_err().contains("policy"));
+}
+
+/// 28 days, and a trip a day.
+#[test]
+fn a_sealed_trip_is_forgotten_when_a_newer_one_that_stays_outdates_it() {
+    let (mut kernel, mut kept) = (Drivers::new(true), BTreeMap::<Vec<u8>, i64>::new());
+    for day in 0..100 {
+        let mut step = vec![(trip(0, day, 1, 1, 0), 1)];
+        // Sealed after ten days.
+        if day >= 10 {
+            step.push((trip(0, day - 10, 1, 1, 0), -1));
+            step.push((DriverTrip { sealed: true, ..trip(0, day - 10, 1, 1, 0) }, 1));
+        }
+        kernel.step(step);
+        assert!(entries(&kernel.drivers["d0"]).len() <= 10 + 28);
+        for record in kernel.keep().iter() {
+            let Change::Add(diff) = record.change else { panic!() };
+            *kept.entry(record.key.to_vec()).or_default() += diff;
+        }
+        kept.retain(|_, count| *count != 0);
+    }
+    // And the policy.
+    assert_eq!(kept.len(), 10 + 28 + 1);
+}
+
+#[test]
+fn a_sealed_trip_counts_again_when_the_newer_one_is_taken_back() {
+    let (mut kernel, mut sums, old, new) =
+        (Drivers::new(true), Sums::default(), trip(0, 0, 1, 1, 0), trip(0, 60, 2, 1, 0));
+    for (changes, holds) in [
+        (vec![(old.clone(), 1)], vec![&old]),
+        (vec![(old.clone(), -1), (DriverTrip { sealed: true, ..old.clone() }, 1)], vec![&old]),
+        (vec![(new.clone(), 1)], vec![&old, &new]),
+        (vec![(new.clone(), -1)], vec![&old]),
+    ] {
+        sums.add(kernel.step(changes));
+        sums.check(&holds.into_iter().map(|trip| (trip.clone(), 1)).collect());
+    }
 }

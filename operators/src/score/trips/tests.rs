@@ -11,6 +11,8 @@ fn fact(vehicle: u8, started_at: i64, open: bool, stated: u8, braking: bool) -> 
         driver: Some("d".into()),
         fleet: fleet(stated),
         open,
+        // Those of the last vehicle.
+        whole: vehicle == 2,
         started_at,
         ended_at: started_at + 9,
         samples: 9,
@@ -32,12 +34,15 @@ struct World {
     facts: BTreeMap<TripFact, isize>,
     timelines: BTreeMap<Arc<str>, Timeline>,
     pages: BTreeMap<Option<Arc<str>>, Page>,
+    lines: BTreeMap<Arc<str>, i64>,
+    /// What is said of sealed facts, for good.
+    sealed: BTreeMap<Scored, isize>,
 }
 
 impl World {
     /// Everything that holds, computed anew.
     fn scored(&self) -> BTreeMap<Scored, isize> {
-        let mut all = BTreeMap::new();
+        let mut all = self.sealed.clone();
         for (fact, count) in &self.facts {
             let book = Book(self.pages.clone());
             judge(&Arc::new(fact.clone()), self.timelines.get(&fact.vehicle), &book, &mut |scored| {
@@ -45,6 +50,39 @@ impl World {
             });
         }
         all
+    }
+
+    /// Whether it is one that its vehicle's line may seal.
+    fn is_before(&self, fact: &TripFact) -> bool {
+        let line = self.lines.get(&fact.vehicle);
+        !fact.open && !fact.whole && line.is_some_and(|line| fact.ended_at < *line)
+    }
+
+    /// Moves the lines, after an epoch with these facts. Returns what drivers have of the trips that are sealed.
+    fn seal(&mut self, facts: &[(TripFact, isize)], retention: i64) -> Vec<DriverTrip> {
+        for (fact, _) in facts.iter().filter(|(fact, diff)| *diff > 0 && !fact.open && !fact.whole) {
+            let line = self.lines.entry(fact.vehicle.clone()).or_insert(i64::MIN);
+            *line = (*line).max(sealing::line(fact.ended_at, retention));
+        }
+        let order = |fact: &TripFact| (fact.ended_at, fact.started_at, fact.trip_id.clone());
+        let mut last = BTreeMap::new();
+        self.facts.retain(|_, count| *count != 0);
+        for fact in self.facts.keys().filter(|fact| self.is_before(fact)) {
+            let last = last.entry(fact.vehicle.clone()).or_insert(order(fact));
+            *last = order(fact).max(last.clone());
+        }
+        let mut said = Vec::new();
+        for (fact, count) in self.facts.clone() {
+            if self.is_before(&fact) && order(&fact) != last[&fact.vehicle] {
+                let alone = World { facts: [(fact.clone(), count)].into(), sealed: BTreeMap::new(), ..self.clone() };
+                for (scored, count) in alone.scored() {
+                    (0..count).for_each(|_| said.extend(scored.driver_trip()));
+                    *self.sealed.entry(scored).or_default() += count;
+                }
+                self.facts.remove(&fact);
+            }
+        }
+        said
     }
 
     /// The documents from nothing.
@@ -70,7 +108,7 @@ fn event() -> impl Strategy<Value = Event> {
     let timeline = prop::collection::btree_map(0i64..5, 0u8..3, 0..3).prop_map(|t| t.into_iter().collect());
     let page = prop::collection::btree_set((0u32..3, 0usize..4), 0..4).prop_map(|p| p.into_iter().collect());
     prop_oneof![
-        8 => (0u8..3, 0i64..5, any::<bool>(), 0u8..3, any::<bool>(), prop_oneof![Just(1isize), Just(-1)]).prop_map(
+        8 => (0u8..3, prop_oneof![0i64..5, 0i64..40], any::<bool>(), 0u8..3, any::<bool>(), prop_oneof![Just(1isize), Just(-1)]).prop_map(
             |(vehicle, started_at, open, stated, braking, diff)| Event::Fact { vehicle, started_at, open, stated, braking, diff }
         ),
         2 => (0u8..3, prop::option::of(timeline)).prop_map(|(vehicle, timeline)| Event::Timeline { vehicle, timeline }),
@@ -85,8 +123,10 @@ fn apply(world: &mut World, changes: &mut Changes, event: Event) {
     match event {
         Event::Fact { vehicle, started_at, open, stated, braking, diff } => {
             let fact = fact(vehicle, started_at, open, stated, braking);
+            let is_before = world.is_before(&fact);
             let count = world.facts.entry(fact.clone()).or_default();
-            if *count + diff >= 0 {
+            // What is before the line has been and does not come any more.
+            if *count + diff >= 0 && !(diff > 0 && is_before) {
                 *count += diff;
                 changes.facts.push((fact, diff));
             }
@@ -129,15 +169,24 @@ fn documents_once(events: &[Event]) -> Vec<Event> {
 
 proptest! {
     #[test]
-    fn what_was_said_adds_up_to_what_holds(epochs in prop::collection::vec(prop::collection::vec(event(), 0..12), 1..12)) {
-        let (mut world, mut kernel, mut said) = (World::default(), Trips::new(true), BTreeMap::<Scored, isize>::new());
+    fn what_was_said_adds_up_to_what_holds(
+        epochs in prop::collection::vec(prop::collection::vec(event(), 0..12), 1..12),
+        retention in prop::option::of(prop_oneof![Just(4i64), Just(200)]),
+    ) {
+        let new = || Trips::new(true, retention);
+        let (mut world, mut kernel, mut said) = (World::default(), new(), BTreeMap::<Scored, isize>::new());
         let mut kept = BTreeMap::<Vec<u8>, i64>::new();
         for events in epochs {
             let mut changes = Changes::default();
             let restart = events.iter().any(|e| matches!(e, Event::Restart));
             let checkpoint = restart || events.iter().any(|e| matches!(e, Event::Checkpoint));
             documents_once(&events).into_iter().for_each(|event| apply(&mut world, &mut changes, event));
-            kernel.step(changes, &mut |scored, diff| *said.entry(scored).or_default() += diff);
+            let facts = changes.facts.clone();
+            let mut sealed = kernel.step(changes, &mut |scored, diff| *said.entry(scored).or_default() += diff);
+            let mut expected = retention.map_or(Vec::new(), |retention| world.seal(&facts, retention));
+            sealed.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(sealed, expected);
             said.retain(|_, count| *count != 0);
             let mut expected = world.scored();
             expected.retain(|_, count| *count != 0);
@@ -154,7 +203,7 @@ proptest! {
                     let fact: TripFact = unpack(row).unwrap();
                     prop_assert_eq!(vehicle_of(row).unwrap(), &*fact.vehicle);
                 }
-                kernel = Trips::new(true);
+                kernel = new();
                 kernel.restore(blocks(&kept)).unwrap();
                 kernel.restore_documents(world.documents());
             }
@@ -164,19 +213,38 @@ proptest! {
 
 #[test]
 fn an_ended_trip_takes_little_room() {
-    let mut kernel = Trips::new(false);
+    let mut kernel = Trips::new(false, None);
     let facts = (0..1000).map(|i| (fact(0, i, false, 1, true), 1)).collect();
-    kernel.step(Changes { facts, ..Changes::default() }, &mut |_, _| {});
+    let _ = kernel.step(Changes { facts, ..Changes::default() }, &mut |_, _| {});
     let held = &kernel.vehicles["v0"];
     assert!(held.ended.capacity() < 1000 * 40 && held.stated.len() == 1, "{} bytes", held.ended.capacity());
     let facts = (0..1000).map(|i| (fact(0, i, false, 1, true), -1)).collect();
-    kernel.step(Changes { facts, ..Changes::default() }, &mut |_, _| {});
+    let _ = kernel.step(Changes { facts, ..Changes::default() }, &mut |_, _| {});
     assert!(kernel.vehicles["v0"].ended.is_empty());
+}
+
+#[test]
+fn what_is_older_than_the_retention_leaves_memory_and_checkpoints() {
+    let (mut kernel, mut rows) = (Trips::new(true, Some(640)), BTreeMap::<Vec<u8>, i64>::new());
+    for i in 0..2000 {
+        let facts = vec![(fact(0, 10 * i, false, 1, true), 1), (fact(2, 10 * i, false, 1, true), 1)];
+        let sealed = kernel.step(Changes { facts, ..Changes::default() }, &mut |_, _| {});
+        // No policy: nothing that drivers would have.
+        assert!(sealed.is_empty());
+    }
+    let held = |vehicle: &str| sealing::facts(&kernel.vehicles[vehicle].ended).count();
+    // 64 trips within it, one before, and one for a step of the line. Whole ones stay.
+    assert_eq!((held("v0"), held("v2")), (66, 2000));
+    for record in kernel.keep().iter() {
+        let Change::Add(diff) = record.change else { panic!() };
+        *rows.entry(record.key.to_vec()).or_default() += diff;
+    }
+    assert_eq!(rows.keys().filter(|row| vehicle_of(row) == Ok("v0")).count(), 66);
 }
 
 #[test]
 fn a_checkpoint_that_cannot_be_read_is_an_error() {
     let mut records = Records::sum();
     records.add(1, |out| out.extend_from_slice(&[9, b'x']));
-    assert!(Trips::new(true).restore(vec![records]).is_err());
+    assert!(Trips::new(true, None).restore(vec![records]).is_err());
 }
