@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use support::job::is_stopped;
 use support::world::{readings, small_epochs};
-use support::{assert_same, drivetrain, final_state, replay, signal, sql};
+use support::{assert_same, drivetrain, final_state, one, replay, repository, run, signal, sql};
 
 #[test]
 fn sealing_changes_no_result() {
@@ -81,4 +81,44 @@ fn a_policy_that_comes_later_governs_what_is_not_sealed() {
     assert!(sealed.iter().all(|trip| old.contains(trip)), "a sealed trip was scored anew");
     assert!(held.iter().all(|trip| new.contains(trip)), "a trip that was held was not scored anew");
     assert!(new.len() > 3 * held.len(), "what came later is governed by the new policy");
+}
+
+/// A trip sent whole that comes again when it is sealed is late, and what is kept of it can be read again.
+#[test]
+fn a_trip_that_is_sent_again_after_it_was_sealed_is_late() {
+    let scratch = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(repository("configs/trip-payloads.toml")).unwrap();
+    let config = scratch.path().join("trips.toml");
+    fs::write(&config, text + "\n[facts]\nretention = \"30d\"\n[epoch]\nmax_records = 1\nchunk_records = 1\n").unwrap();
+    let payload = |trip: &str, at: &str, g: &str| {
+        let (trip, data) =
+            (format!("\"trip_id\":{trip:?}"), format!("[{{\"g_force_long\":0.1}},{{\"g_force_long\":{g}}}]"));
+        format!("{{{trip},\"vehicle_id\":\"v\",\"driver_id\":\"d\",\"at\":{at:?},\"data\":{data}}}\n")
+    };
+    let input = scratch.path().join("trips.jsonl");
+    let records = [
+        payload("t1", "2026-01-01T10:00:00Z", "0.1"),
+        payload("t2", "2026-01-20T10:00:00Z", "-0.5"),
+        payload("t3", "2026-02-10T10:00:00Z", "0.2"),
+        // Corrections: of t1, which is sealed, and of t2, which is not.
+        payload("t1", "2026-01-02T10:00:00Z", "-0.6"),
+        payload("t2", "2026-01-21T10:00:00Z", "0.3"),
+    ];
+    fs::write(&input, records.concat()).unwrap();
+    let data = scratch.path().join("data");
+    replay(&config, &data, &[], &[&input]);
+    let scores = |data| sql(data, "select trip_id, safety_score from trips order by 1");
+    assert_eq!(scores(&data), ["t1,100.0", "t2,100.0", "t3,100.0"]);
+    assert_eq!(one(&data, "select used, duplicates, late from intake"), "3,1,1");
+    assert_eq!(one(&data, "select reason, position from late"), "late,4");
+    let again = scratch.path().join("again.jsonl");
+    let late = ["sql", "--format", "json", "select cast(payload as varchar) as text from late", "--data"];
+    let output = run(drivetrain().args(late).arg(&data), 0);
+    let row: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    fs::write(&again, row[0]["text"].as_str().or(row["text"].as_str()).unwrap()).unwrap();
+    let fresh = scratch.path().join("fresh");
+    replay(&config, &fresh, &[], &[&again]);
+    assert_eq!(scores(&fresh), ["t1,95.0"]);
+    let times = "select started_at, ended_at, driver_id from trips where trip_id = 't1'";
+    assert_eq!(one(&fresh, times), "2026-01-02T09:59:59Z,2026-01-02T10:00:00Z,d");
 }

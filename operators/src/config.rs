@@ -88,8 +88,8 @@ impl Default for TripConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct FactsConfig {
     /// A trip that ended this long before its vehicle's newest one is sealed: it leaves memory and checkpoints, and its
-    /// results stay as they are, whatever a policy or a vehicle's document says later. Not less than `time.hot_horizon`, or
-    /// "forever". Default `90d`.
+    /// results stay as they are, whatever a policy or a vehicle's document says later; a trip payload that ended before it is
+    /// late. Not less than `time.hot_horizon`, or "forever". Default `90d`.
     pub retention: String,
 }
 

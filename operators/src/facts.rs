@@ -103,7 +103,7 @@ pub struct TripFact {
     /// The record's fleet (at the trip's first sample that has one).
     pub fleet: Option<Arc<str>>,
     pub open: bool,
-    /// It was sent as one record, and may be replaced by another at any time ([`crate::payloads`]).
+    /// It was sent as one record, and may be replaced by another ([`crate::payloads`]).
     pub whole: bool,
     /// First and last sample, µs.
     pub started_at: i64,

@@ -17,6 +17,7 @@ pub mod edge;
 pub mod events;
 pub mod facts;
 pub mod flow;
+mod late;
 mod pack;
 pub mod payloads;
 pub mod quality;

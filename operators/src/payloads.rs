@@ -1,6 +1,7 @@
 //! Kernel: whole trips sent as one record. Of all that was sent of a trip, one content counts.
 //!
-//! A payload bypasses the vehicle's sequence and is never late. It may be sent again, corrected, or delivered in another
+//! A payload bypasses the vehicle's sequence, and is late only when its trip is sealed: when it ended `facts.retention`
+//! before another one of the vehicle that counts, as of the epochs before. It may be sent again, corrected, or delivered in another
 //! order; so what counts is a function of the *set* of payloads of a (vehicle, trip id), and of nothing else:
 //!
 //! - Payloads with the same driver, fleet, quality, tags and samples are *copies* of one content. The times of samples
@@ -18,32 +19,55 @@
 
 use crate::config::KernelConfig;
 use crate::facts::Facts;
+use crate::late;
+use crate::score::trips::line;
 use crate::vehicle::trip_payload_facts;
 use drivetrain_schemas::key;
-use drivetrain_schemas::reading::{Head, IntakeCounts, Meta, Origin, ReadingBatch, TripPayload, TripSample};
+use drivetrain_schemas::reading::{Head, IntakeCounts, Meta, Origin, ReadingBatch, Reject, TripPayload, TripSample};
+use drivetrain_schemas::time::format_rfc3339;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-/// What was sent, by vehicle and trip id. Equal sets of payloads give equal states.
+/// What was sent, by vehicle and trip id. Equal sets of payloads give equal states, where none of them is sealed or late.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    vehicles: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Trip>>,
+    vehicles: BTreeMap<Arc<str>, Vehicle>,
 }
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Vehicle {
+    /// Trips that ended before are sealed, and what comes of such trips is late; µs. None: none yet.
+    sealed: Option<i64>,
+    trips: BTreeMap<Arc<str>, Trip>,
+}
+
+/// What of the state has changed: a trip, or (None) how far a vehicle's are sealed.
+pub(crate) type Place = (Arc<str>, Option<Arc<str>>);
 
 impl State {
     /// What is known of a trip, for a checkpoint.
     pub(crate) fn trip(&self, vehicle: &str, trip_id: &str) -> Option<&Trip> {
-        self.vehicles.get(vehicle)?.get(trip_id)
+        self.vehicles.get(vehicle)?.trips.get(trip_id)
+    }
+
+    /// How far the trips of a vehicle are sealed, for a checkpoint.
+    pub(crate) fn sealed(&self, vehicle: &str) -> Option<i64> {
+        self.vehicles.get(vehicle)?.sealed
+    }
+
+    /// Puts back what [`State::sealed`] gave.
+    pub(crate) fn restore_sealed(&mut self, vehicle: Arc<str>, sealed: i64) {
+        self.vehicles.entry(vehicle).or_default().sealed = Some(sealed);
     }
 
     /// Puts back what [`State::trip`] gave.
     pub(crate) fn restore(&mut self, trip: Trip) {
         let TripPayload { vehicle, trip_id, .. } = &trip.standing;
         let (vehicle, trip_id) = (vehicle.clone(), trip_id.clone());
-        self.vehicles.entry(vehicle).or_default().insert(trip_id, trip);
+        self.vehicles.entry(vehicle).or_default().trips.insert(trip_id, trip);
     }
 }
 
@@ -76,8 +100,12 @@ pub struct Said {
     pub facts: Facts,
     /// Samples of the trips that begin (+1) or cease (-1) to count.
     pub readings: Vec<(ReadingBatch, i64)>,
-    /// Used ones and duplicates, ascending by origin.
+    /// Payloads of trips that are sealed; reason `late`, the payload is the trip as JSON.
+    pub late: Vec<Reject>,
+    /// Used ones, duplicates and late ones, ascending by origin.
     pub counts: Vec<(Arc<Origin>, IntakeCounts)>,
+    /// What of the state is another now because trips were sealed.
+    pub(crate) sealed: Vec<Place>,
 }
 
 /// Adds one epoch's payloads. What it says does not depend on their order, and is in the order of the trips.
@@ -87,9 +115,16 @@ pub fn step(cfg: &KernelConfig, state: &mut State, payloads: Vec<TripPayload>) -
     // What counted before the epoch, of the trips for which something else does now.
     let mut changed: BTreeMap<(Arc<str>, Arc<str>), Option<TripPayload>> = BTreeMap::new();
     for payload in payloads {
-        counts.entry(payload.origin.clone()).or_default().duplicates += 1;
         let key = (payload.vehicle.clone(), payload.trip_id.clone());
-        match state.vehicles.entry(key.0.clone()).or_default().entry(key.1.clone()) {
+        let vehicle = state.vehicles.entry(key.0.clone()).or_default();
+        let counts = counts.entry(payload.origin.clone()).or_default();
+        if let Some(sealed) = vehicle.sealed.filter(|sealed| ended_at(&payload) < *sealed) {
+            counts.late += 1;
+            said.late.push(too_late(cfg, &payload, sealed));
+            continue;
+        }
+        counts.duplicates += 1;
+        match vehicle.trips.entry(key.1.clone()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Trip::new(payload));
                 changed.insert(key, None);
@@ -101,8 +136,9 @@ pub fn step(cfg: &KernelConfig, state: &mut State, payloads: Vec<TripPayload>) -
             }
         }
     }
-    for ((vehicle, trip_id), before) in changed {
-        let Some(trip) = state.vehicles.get(&vehicle).and_then(|trips| trips.get(&trip_id)) else { continue };
+    said.late.sort_unstable();
+    for ((vehicle, trip_id), before) in &changed {
+        let Some(trip) = state.trip(vehicle, trip_id) else { continue };
         let (before, now) = (before.as_ref(), &trip.standing);
         if before == Some(now) {
             continue;
@@ -116,7 +152,61 @@ pub fn step(cfg: &KernelConfig, state: &mut State, payloads: Vec<TripPayload>) -
     }
     counts.retain(|_, counts| *counts != IntakeCounts::default());
     said.counts.extend(counts);
+    if let Some(retention) = cfg.facts_retention {
+        changed.keys().for_each(|(vehicle, trip_id)| state.seal((vehicle, trip_id), retention, &mut said.sealed));
+    }
     said
+}
+
+impl State {
+    /// After a trip has changed: none is known that ended before its vehicle's line.
+    fn seal(&mut self, (name, trip_id): (&Arc<str>, &Arc<str>), retention: i64, places: &mut Vec<Place>) {
+        let Some(vehicle) = self.vehicles.get_mut(name) else { return };
+        let Some(ended) = vehicle.trips.get(trip_id).map(|trip| ended_at(&trip.standing)) else { return };
+        let line = line(ended, retention);
+        if let Some(before) = vehicle.sealed
+            && line <= before
+        {
+            // What was sent anew can stand where it was first sent, long ago.
+            if ended < before {
+                vehicle.trips.remove(trip_id);
+                places.push((name.clone(), Some(trip_id.clone())));
+            }
+            return;
+        }
+        vehicle.sealed = Some(line);
+        places.push((name.clone(), None));
+        vehicle.trips.retain(|trip_id, trip| {
+            let stays = ended_at(&trip.standing) >= line;
+            if !stays {
+                places.push((name.clone(), Some(trip_id.clone())));
+            }
+            stays
+        });
+    }
+}
+
+/// As of the trip's fact.
+fn ended_at(payload: &TripPayload) -> i64 {
+    payload.samples.last().map_or(payload.record_time, |sample| sample.at)
+}
+
+fn too_late(cfg: &KernelConfig, payload: &TripPayload, sealed: i64) -> Reject {
+    Reject {
+        origin: payload.origin.clone(),
+        position: payload.position,
+        record_time: payload.record_time,
+        reason: "late".into(),
+        detail: format!(
+            "trip {:?} of vehicle {:?} ended at {}: before {}, from which on trips can still come or be replaced \
+             (facts.retention)",
+            payload.trip_id,
+            payload.vehicle,
+            format_rfc3339(ended_at(payload)),
+            format_rfc3339(sealed)
+        ),
+        payload: Some(late::trip(cfg, payload).into_bytes()),
+    }
 }
 
 /// Says `now` in the place of `before`, as far as they differ.

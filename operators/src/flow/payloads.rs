@@ -7,7 +7,7 @@ use super::{Rows, Time};
 use crate::config::KernelConfig;
 use crate::facts::TripFact;
 use crate::pack::{pack, unpack};
-use crate::payloads::{Said, State, step};
+use crate::payloads::{Place, Said, State, step};
 use differential_dataflow::AsCollection;
 use drivetrain_schemas::reading::TripPayload;
 use drivetrain_schemas::records::{Change, Records};
@@ -74,10 +74,13 @@ pub fn payloads<'scope>(
                 if keep.is_some() {
                     held.touch(&epoch.payloads);
                 }
-                let Said { facts, readings, counts } = step(&config, &mut held.state, epoch.payloads);
+                let Said { facts, readings, late, counts, sealed } = step(&config, &mut held.state, epoch.payloads);
+                if keep.is_some() {
+                    held.touched.extend(sealed);
+                }
                 trips.session(for_trips).give_iterator(facts.trips.into_iter().map(|(fact, diff)| (fact, time, diff)));
                 let problem = held.problem.take();
-                let said = Results { events: facts.events, readings, counts, problem, ..Results::default() };
+                let said = Results { events: facts.events, readings, late, counts, problem, ..Results::default() };
                 results.session(for_results).give(said);
                 if let (Some(keep), true) = (&keep, epoch.flagged) {
                     keep(time, NAME, Handing::Part(held.changed()));
@@ -105,7 +108,7 @@ impl Waiting {
 #[derive(Default)]
 struct Held {
     state: State,
-    touched: BTreeSet<(Arc<str>, Arc<str>)>,
+    touched: BTreeSet<Place>,
     problem: Option<String>,
 }
 
@@ -113,27 +116,35 @@ impl Held {
     fn restore(&mut self, kept: &Records) {
         for record in kept.iter() {
             let Change::Put(value) = record.change else { continue };
-            match unpack(value) {
-                Ok(trip) => self.state.restore(trip),
-                Err(error) => {
-                    self.problem = Some(format!("the checkpoint's state of a trip payload cannot be read: {error}"));
-                }
+            let restored = match unpack::<Place>(record.key) {
+                Ok((vehicle, None)) => unpack(value).map(|line| self.state.restore_sealed(vehicle, line)),
+                Ok((_, Some(_))) => unpack(value).map(|trip| self.state.restore(trip)),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = restored {
+                self.problem = Some(format!("the checkpoint's state of a trip payload cannot be read: {error}"));
             }
         }
     }
 
     fn touch(&mut self, payloads: &[TripPayload]) {
-        self.touched.extend(payloads.iter().map(|payload| (payload.vehicle.clone(), payload.trip_id.clone())));
+        self.touched.extend(payloads.iter().map(|payload| (payload.vehicle.clone(), Some(payload.trip_id.clone()))));
     }
 
     /// What has changed since the last checkpoint, by vehicle and trip.
     fn changed(&mut self) -> Records {
         let mut kept = Records::keyed();
-        for (vehicle, trip_id) in std::mem::take(&mut self.touched) {
-            if let Some(trip) = self.state.trip(&vehicle, &trip_id) {
-                let mut key = Vec::new();
-                pack(&(&vehicle, &trip_id), &mut key);
-                kept.put(&key, |out| pack(trip, out));
+        for place in std::mem::take(&mut self.touched) {
+            let mut key = Vec::new();
+            pack(&place, &mut key);
+            let (vehicle, trip_id) = &place;
+            match trip_id {
+                None => kept.put(&key, |out| pack(&self.state.sealed(vehicle).unwrap_or(i64::MIN), out)),
+                Some(trip_id) => match self.state.trip(vehicle, trip_id) {
+                    Some(trip) => kept.put(&key, |out| pack(trip, out)),
+                    // Sealed, or it came too late.
+                    None => kept.remove(&key),
+                },
             }
         }
         kept
@@ -142,5 +153,56 @@ impl Held {
 
 /// Of a part's keys, the worker that owns it: its vehicle's.
 pub fn vehicle_of(key: &[u8]) -> Option<Arc<str>> {
-    unpack::<(Arc<str>, Arc<str>)>(key).ok().map(|(vehicle, _)| vehicle)
+    unpack::<Place>(key).ok().map(|(vehicle, _)| vehicle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{SECOND, Setup};
+    use drivetrain_schemas::reading::Origin;
+
+    fn payload(trip: i64, at: i64) -> TripPayload {
+        TripPayload {
+            trip_id: trip.to_string().into(),
+            record_time: at * SECOND,
+            vehicle: format!("v{}", trip % 2).into(),
+            driver: None,
+            fleet: None,
+            quality: None,
+            tags: None,
+            samples: Vec::new(),
+            origin: Arc::new(Origin { source: "s".into(), name: "t".into(), partition: 0 }),
+            position: at,
+            sample_interval: SECOND,
+        }
+    }
+
+    /// Trips that come, are sealed, or come too late.
+    #[test]
+    fn the_checkpoints_add_up_to_the_state() {
+        let config = KernelConfig { facts_retention: Some(100 * SECOND), ..Setup::default().build() };
+        let (mut held, mut sum) = (Held::default(), BTreeMap::new());
+        for trip in 0..40 {
+            let payloads = vec![payload(trip, 10 * trip), payload(trip / 2, 5 * trip)];
+            held.touch(&payloads);
+            held.touched.extend(step(&config, &mut held.state, payloads).sealed);
+            if trip % 3 == 0 || trip == 39 {
+                for record in held.changed().iter() {
+                    match record.change {
+                        Change::Put(value) => drop(sum.insert(record.key.to_vec(), value.to_vec())),
+                        _ => drop(sum.remove(record.key)),
+                    }
+                }
+            }
+        }
+        assert!((12..18).contains(&sum.len()), "{} records: two lines, and trips of 100 s", sum.len());
+        let mut records = Records::keyed();
+        sum.iter().for_each(|(key, value)| records.put(key, |out| out.extend_from_slice(value)));
+        let mut restored = Held::default();
+        restored.restore(&records);
+        assert_eq!(restored.problem, None);
+        assert_eq!(restored.state, held.state);
+        assert!(sum.keys().all(|key| vehicle_of(key).is_some()));
+    }
 }

@@ -1,7 +1,9 @@
 use super::*;
 use crate::facts::{EventFact, TripFact};
+use crate::score::trips::{Changes, Trips};
 use crate::testing::{SECOND, Setup};
 use drivetrain_schemas::reading::NULL;
+use drivetrain_schemas::records::Change;
 use proptest::prelude::*;
 
 fn cfg() -> KernelConfig {
@@ -17,8 +19,8 @@ struct Net {
     events: BTreeMap<EventFact, isize>,
     /// By circumstances, time and values.
     readings: BTreeMap<(Meta, i64, Vec<i64>), i64>,
-    /// Used ones and duplicates.
-    counts: BTreeMap<Arc<Origin>, [i64; 2]>,
+    /// Used ones, duplicates and late ones.
+    counts: BTreeMap<Arc<Origin>, [i64; 3]>,
 }
 
 impl Net {
@@ -32,14 +34,32 @@ impl Net {
             }
         }
         for (origin, c) in said.counts {
-            assert_eq!(c, IntakeCounts { used: c.used, duplicates: c.duplicates, ..IntakeCounts::default() });
+            let IntakeCounts { used, duplicates, late, .. } = c;
+            assert_eq!(c, IntakeCounts { used, duplicates, late, ..IntakeCounts::default() });
             let sums = self.counts.entry(origin).or_default();
-            *sums = [sums[0] + c.used, sums[1] + c.duplicates];
+            *sums = [sums[0] + used, sums[1] + duplicates, sums[2] + late];
         }
+        self.tidy();
+    }
+
+    /// What is true of other trips, too.
+    fn plus(mut self, other: Net) -> Net {
+        other.trips.into_iter().for_each(|(fact, n)| *self.trips.entry(fact).or_default() += n);
+        other.events.into_iter().for_each(|(fact, n)| *self.events.entry(fact).or_default() += n);
+        other.readings.into_iter().for_each(|(row, n)| *self.readings.entry(row).or_default() += n);
+        for (origin, counts) in other.counts {
+            let sums = self.counts.entry(origin).or_default();
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+        self.tidy();
+        self
+    }
+
+    fn tidy(&mut self) {
         self.trips.retain(|_, n| *n != 0);
         self.events.retain(|_, n| *n != 0);
         self.readings.retain(|_, n| *n != 0);
-        self.counts.retain(|_, n| *n != [0, 0]);
+        self.counts.retain(|_, n| *n != [0, 0, 0]);
     }
 }
 
@@ -159,6 +179,57 @@ proptest! {
         prop_assert_eq!(state, at_once, "the state is a function of the set of payloads");
     }
 
+    /// What was said of a sealed trip stays; what comes of one that ended before the line of the epochs before is late, and
+    /// all else is as if sealed trips had never been. Nothing that [`Trips`] seals is taken back.
+    #[test]
+    fn what_is_sealed_stays_and_what_comes_of_it_is_late(
+        list in prop::collection::vec(arbitrary(), 0..24),
+        ends in prop::collection::vec(prop::bool::weighted(0.4), 24),
+        restarted in 0usize..24,
+    ) {
+        let cfg = KernelConfig { facts_retention: Some(SECOND), ..cfg() };
+        let (mut state, mut net, mut from) = (State::default(), Net::default(), 0);
+        let (mut sealed, mut alive, mut lines) = (Net::default(), Vec::new(), BTreeMap::<Arc<str>, i64>::new());
+        let (mut trips, mut held) = (Trips::new(true, Some(SECOND)), BTreeMap::<Vec<u8>, i64>::new());
+        for to in 1..=list.len() {
+            if !ends[to - 1] && to < list.len() {
+                continue;
+            }
+            let is_late = |p: &TripPayload| lines.get(&p.vehicle).is_some_and(|line| ended_at(p) < *line);
+            let (late, timely): (Vec<_>, Vec<_>) = list[from..to].iter().cloned().partition(is_late);
+            alive.extend(timely);
+            let said = step(&cfg, &mut state, list[from..to].to_vec());
+            let changes = Changes { facts: said.facts.trips.clone(), ..Changes::default() };
+            let _ = trips.step(changes, &mut |_, _| {});
+            for record in trips.keep().iter() {
+                let Change::Add(diff) = record.change else { panic!() };
+                *held.entry(record.key.to_vec()).or_default() += diff;
+            }
+            prop_assert!(held.values().all(|count| *count >= 0), "a sealed trip was taken back");
+            prop_assert_eq!(said.late.len(), late.len());
+            net.add(said);
+            late.iter().for_each(|p| sealed.counts.entry(p.origin.clone()).or_default()[2] += 1);
+            let holds = reference(&cfg, &alive);
+            prop_assert_eq!(&net, &sealed.clone().plus(holds.clone()));
+            for fact in holds.trips.keys() {
+                let before = lines.entry(fact.vehicle.clone()).or_insert(i64::MIN);
+                *before = line(fact.ended_at, SECOND).max(*before);
+            }
+            let gone: Vec<_> = holds.trips.keys().filter(|fact| fact.ended_at < lines[&fact.vehicle]).collect();
+            let is_gone = |p: &TripPayload| gone.iter().any(|f| (&f.vehicle, &f.trip_id) == (&p.vehicle, &p.trip_id));
+            let (leaving, staying): (Vec<_>, Vec<_>) = alive.into_iter().partition(is_gone);
+            sealed = sealed.plus(reference(&cfg, &leaving));
+            alive = staying;
+            let known: usize = state.vehicles.values().map(|vehicle| vehicle.trips.len()).sum();
+            prop_assert_eq!(known, reference(&cfg, &alive).trips.len());
+            if (from..to).contains(&restarted) {
+                let text = serde_json::to_string(&state).unwrap();
+                state = serde_json::from_str(&text).unwrap();
+            }
+            from = to;
+        }
+    }
+
     /// What an epoch says, row by row, does not depend on the order within it.
     #[test]
     fn an_epoch_is_a_set((list, shuffled) in two_orders(), cut in 0usize..16) {
@@ -203,7 +274,7 @@ fn winners(payloads: &[TripPayload]) -> Vec<(i64, i64)> {
         let (mut state, mut net) = (State::default(), Net::default());
         order.into_iter().for_each(|payload| net.add(step(&cfg, &mut state, vec![payload])));
         assert_eq!(net.trips.len(), 1);
-        assert_eq!(net.counts.values().copied().collect::<Vec<_>>(), [[1, payloads.len() as i64 - 1]]);
+        assert_eq!(net.counts.values().copied().collect::<Vec<_>>(), [[1, payloads.len() as i64 - 1, 0]]);
         net.trips.keys().map(|trip| (trip.started_at / SECOND, trip.samples)).next().unwrap()
     };
     let mut winners: Vec<_> = permutations(payloads).into_iter().map(winner).collect();
@@ -246,4 +317,24 @@ fn a_copy_says_nothing_but_its_count() {
 fn the_hash_of_a_content_never_changes() {
     assert_eq!(hash(&payload(10, &[-500_000, 7], None)), hash(&payload(99, &[-500_000, 7], Some(1))));
     assert_eq!(format!("{:032x}", hash(&payload(10, &[-500_000, 7], None))), "dc26025e09683ef0d2037f8c4f352680");
+}
+
+#[test]
+fn a_payload_that_is_late_is_kept_whole() {
+    let cfg = KernelConfig { facts_retention: Some(100 * SECOND), ..cfg() };
+    let mut state = State::default();
+    step(&cfg, &mut state, vec![payload(1_000, &[100_000], None)]);
+    let late = TripPayload { trip_id: "t\"2".into(), ..payload(10, &[-500_000, 7], None) };
+    let said = step(&cfg, &mut state, vec![late]);
+    assert_eq!((said.facts, said.readings.len(), said.late.len()), (Facts::default(), 0, 1));
+    let late = &said.late[0];
+    assert_eq!((late.position, late.record_time, &*late.reason), (10, 10 * SECOND, "late"));
+    assert!(late.detail.contains("1970-01-01T00:00:10Z: before 1970-01-01T00:15:0"), "{}", late.detail);
+    let text = String::from_utf8(late.payload.clone().unwrap()).unwrap();
+    assert_eq!(
+        text,
+        "{\"trip_id\":\"t\\\"2\",\"vehicle_id\":\"v1\",\"at\":\"1970-01-01T00:00:10Z\",\"driver_id\":\"d1\",\"data\":[\
+         {\"at\":\"1970-01-01T00:00:09Z\",\"g_force_long\":-0.500000,\"speed_kmh\":36.00},\
+         {\"at\":\"1970-01-01T00:00:10Z\",\"g_force_long\":0.000007,\"speed_kmh\":36.00,\"temperature\":\"x\"}]}"
+    );
 }

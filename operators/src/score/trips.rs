@@ -17,6 +17,8 @@
 
 mod sealing;
 
+pub(crate) use sealing::line;
+
 use super::rows::{DriverTrip, Scored};
 use super::{ResolvedPolicy, score};
 use crate::facts::TripFact;
@@ -74,8 +76,8 @@ struct Held {
     ended: Vec<u8>,
     /// The fleets that the records named, each once.
     stated: SmallVec<[Option<Arc<str>>; 1]>,
-    /// The last line to which its trips were sealed; None: not since the start.
-    sealed: Option<i64>,
+    /// The last line to which its trips were sealed, and its whole ones; None: not since the start.
+    sealed: [Option<i64>; 2],
 }
 
 /// See the module.
@@ -159,7 +161,7 @@ impl Trips {
             let timeline = self.timelines.get(&fact.vehicle);
             judge(&fact, timeline, &self.book, &mut |scored| say(scored, diff));
             self.hold(&fact, diff);
-            if self.retention.is_some() && diff > 0 && !fact.open && !fact.whole {
+            if self.retention.is_some() && diff > 0 && !fact.open {
                 completed.push(fact.clone());
             }
             self.change(fact, diff);
@@ -184,11 +186,12 @@ impl Trips {
     fn seal(&mut self, completed: &TripFact, sealed: &mut Vec<DriverTrip>) {
         let (Some(retention), Some(held)) = (self.retention, self.vehicles.get_mut(&completed.vehicle)) else { return };
         let line = sealing::line(completed.ended_at, retention);
-        if held.sealed.is_some_and(|before| line <= before) {
+        let sealed_to = &mut held.sealed[usize::from(completed.whole)];
+        if sealed_to.is_some_and(|before| line <= before) {
             return;
         }
-        held.sealed = Some(line);
-        for fact in sealing::take(&mut held.ended, line) {
+        *sealed_to = Some(line);
+        for fact in sealing::take(&mut held.ended, completed.whole, line) {
             let fact = Arc::new(fact);
             let timeline = self.timelines.get(&fact.vehicle);
             judge(&fact, timeline, &self.book, &mut |scored| sealed.extend(scored.driver_trip()));

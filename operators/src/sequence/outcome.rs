@@ -3,8 +3,7 @@
 use super::row::{Incoming, OwnedReading, RowRef};
 use crate::config::KernelConfig;
 use crate::facts::{Change, Facts, QualityFact};
-use drivetrain_schemas::catalogue::SignalType;
-use drivetrain_schemas::fixed;
+use crate::late;
 use drivetrain_schemas::reading::{Head, IntakeCounts, NULL, Origin, ReadingBatch, Reject};
 use drivetrain_schemas::time::format_rfc3339;
 use std::sync::Arc;
@@ -89,37 +88,9 @@ impl Outcome {
                 format_rfc3339(row.at),
                 format_rfc3339(floor)
             ),
-            payload: Some(json(cfg, row).into_bytes()),
+            payload: Some(late::reading(cfg, row.at, row.meta, row.values).into_bytes()),
         });
     }
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// A reading as JSON: the fields of `readings`, signals by their names with all digits.
-fn json(cfg: &KernelConfig, row: &RowRef<'_>) -> String {
-    let meta = row.meta;
-    let mut fields = vec![("vehicle_id", quoted(&meta.vehicle)), ("at", quoted(&format_rfc3339(row.at)))];
-    let context = [("driver_id", &meta.driver), ("trip_id", &meta.trip), ("fleet_id", &meta.fleet)];
-    let context = context.into_iter().chain([("quality", &meta.quality)]);
-    fields.extend(context.filter_map(|(name, text)| Some((name, quoted(text.as_deref()?)))));
-    for (signal, value) in cfg.signals.iter().zip(row.values).filter(|(_, value)| **value != NULL) {
-        let text = match signal.kind {
-            SignalType::Bool => (*value != 0).to_string(),
-            _ => fixed::format(i128::from(*value), signal.decimals),
-        };
-        fields.push((&signal.name, text));
-    }
-    for (signal, text) in &meta.texts {
-        if let Some(signal) = cfg.signals.get(usize::from(*signal)) {
-            fields.push((&signal.name, quoted(text)));
-        }
-    }
-    fields.extend(meta.tags.as_ref().map(|tags| ("tags", tags.to_string())));
-    let fields: Vec<_> = fields.into_iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
-    format!("{{{}}}", fields.join(","))
 }
 
 /// Lengths of the lists of facts, to consolidate what comes behind them.

@@ -8,8 +8,8 @@
 //!
 //! Contract: a trip that is sealed never ceases to hold by itself. A vehicle's trips are derived again from its readings of
 //! the last `time.hot_horizon` only, and the retention is at least that long; what a late reading within it can still
-//! lengthen is the last trip before it, so the last one before the line stays. Trips sent as one record may be replaced at
-//! any time, and are never sealed here.
+//! lengthen is the last trip before it, so the last one before the line stays. Trips sent as one record are sealed by a line
+//! of their own, which is not beyond that from which on they may still be replaced ([`crate::payloads`]).
 
 use super::append;
 use crate::facts::TripFact;
@@ -23,18 +23,18 @@ const STEPS: i64 = 64;
 type Front<'a> = (&'a str, &'a str, Option<&'a str>, Option<&'a str>, bool, bool, i64, i64);
 
 /// The line, in event time (µs), of a vehicle that has completed a trip at `ended_at`. `retention`: µs.
-pub(super) fn line(ended_at: i64, retention: i64) -> i64 {
+pub(crate) fn line(ended_at: i64, retention: i64) -> i64 {
     let step = (retention / STEPS).max(1);
     ended_at.saturating_sub(retention).div_euclid(step).saturating_mul(step)
 }
 
-/// Takes the trips that are sealed by a line out of the ended ones of a vehicle.
-pub(super) fn take(ended: &mut Vec<u8>, line: i64) -> Vec<TripFact> {
+/// Takes the trips that are sealed by a line out of the ended ones of a vehicle: those sent whole, or the others.
+pub(super) fn take(ended: &mut Vec<u8>, whole: bool, line: i64) -> Vec<TripFact> {
     let mut before = Vec::new();
     for fact in facts(ended) {
         // They were packed here, or read when they were restored.
-        if let Ok(((id, _, _, _, _, whole, started_at, ended_at), _)) = unpack_front::<Front<'_>>(fact)
-            && !whole
+        if let Ok(((id, _, _, _, _, is_whole, started_at, ended_at), _)) = unpack_front::<Front<'_>>(fact)
+            && is_whole == whole
             && ended_at < line
         {
             before.push((ended_at, started_at, id, fact));
