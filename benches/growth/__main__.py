@@ -10,13 +10,14 @@ PART is one or more of:
               from a start to new output, and latency under a light load
     long      `replay` of 100,000,000 readings (--long-records) of 10,000 vehicles from a pipe, with both jobs and no history
               of readings: memory as they go by
+    long-running   the same with `run`, of a topic on a Kafka of its own
     report    nothing is measured
 
 What is measured is added to growth.json in --out (a figure measured again replaces the older one), and growth.md and
 growth.svg are written anew from all of it. So a machine that is not free for long can be used in slices:
 `--keys 1000`, then `--keys 10000`. benches/growth/README.md says how each figure is come by.
 
-Needs a release build; for `running` confluent-kafka, Java and Maven too. `keys` takes 3 GB of disk at a million vehicles.
+Needs a release build; for `running` and `long-running` confluent-kafka, Java and Maven too. `keys` takes 3 GB of disk at a million vehicles.
 """
 
 import argparse
@@ -35,7 +36,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "compare")]
 import replays
 import tables
 
-PARTS = ("keys", "workers", "running", "long", "report")
+PARTS = ("keys", "workers", "running", "long", "long-running", "report")
 FLEET = 10_000  # vehicles, where they are not what is varied
 
 
@@ -47,7 +48,8 @@ def arguments():
     parser.add_argument("--keys", type=numbers, default=[1_000, 10_000, 100_000, 1_000_000], help="numbers of vehicles")
     parser.add_argument("--workers", type=numbers, default=[1, 2, 4, 8])
     parser.add_argument("--jobs", type=lambda text: text.split(","), default=["compare", "fleet"],
-                        help="which, of keys, workers, long; there is one-trip, too: the comparison's with one trip a vehicle")
+                        help="which, of keys, workers, long, long-running; there are also the comparison's with one trip a vehicle "
+                        "(one-trip), and with trips that are sealed after 10 min (sealed)")
     parser.add_argument("--records", type=int, default=5_000_000, help="of a replay at least, and 10 a vehicle at least")
     parser.add_argument("--rounds", type=int, default=1, help="replays of each kind; the median counts")
     parser.add_argument("--rate", type=int, default=1_000, help="of `running`, readings a second")
@@ -100,6 +102,13 @@ def measure(args, part, scratch, store):
     elif part == "long":
         for job in args.jobs:
             store.add("long", job, replays.long(args, job, FLEET, scratch))
+    elif part == "long-running":
+        import running
+
+        with running.broker(scratch) as broker:
+            running.load(args, broker, FLEET)
+            for job in args.jobs:
+                store.add("long-running", job, running.long(args, broker, job, FLEET, scratch))
 
 
 def main():

@@ -20,6 +20,8 @@ JOBS = {
     "fleet": (REFERENCE, {}),
     # To tell what grows with trips from what grows with readings.
     "one-trip": (COMPARE, {"DRIVETRAIN_SOURCES__TELEMETRY__FIELDS__TRIP": "=all", "DRIVETRAIN_TRIP__ID_UNIQUE": "false"}),
+    # Trips leave memory after some minutes of event time.
+    "sealed": (COMPARE, {"DRIVETRAIN_FACTS__RETENTION": "10m"}),
 }
 PER_VEHICLE = 10  # readings, at least
 # Of a vehicle's seconds, it drives a little less in: 0.86 at first, 0.84 later.

@@ -1,17 +1,19 @@
-"""`drivetrain run` with many keys: memory, the checkpoint's size, restarts, and latency under a light load."""
+"""`drivetrain run` with many keys: memory, the checkpoint's size, restarts, and latency under a light load; and with many
+readings: memory."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import tempfile
 import time
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 
 from broker import Broker
 from job import Job
 from load import Probe
-from replays import PER_VEHICLE, free, simulate, size
+from replays import DRIVING, JOBS, PER_VEHICLE, free, simulate, size
 
 START = "2026-05-01T{:02}:{:02}:{:02}Z"
 READINGS = 1_000_000  # at least, so that few vehicles have many
@@ -127,3 +129,52 @@ def follow(args, job, vehicles, processes):
     probe.stop.set()
     probe.join()
     return figures | {"fits": True}
+
+
+def load(args, broker, keys):
+    """The topic `telemetry` with so many readings; how many they are."""
+    seconds = int(args.long_records / keys / DRIVING)
+    command = simulate(args, keys, seconds, "--brokers", broker.address, "--topic", "telemetry")
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+
+
+class Backlog:
+    """What a job has committed of `telemetry`, and how much there is."""
+
+    def __init__(self, broker, group):
+        self.consumer = Consumer({"bootstrap.servers": broker.address, "group.id": group})
+        ids = self.consumer.list_topics("telemetry", timeout=30).topics["telemetry"].partitions
+        self.places = [TopicPartition("telemetry", p) for p in ids]
+        self.total = sum(self.consumer.get_watermark_offsets(p, timeout=30)[1] for p in self.places)
+
+    def done(self):
+        return sum(max(0, p.offset) for p in self.consumer.committed(self.places, timeout=30))
+
+
+def long(args, broker, job, keys, scratch):
+    """As `replays.long`, of the topic that [`load`] has made: nothing runs beside it but the broker."""
+    config, fields = JOBS[job]
+    name, data = f"long-{job}", scratch / f"long-{job}"
+    fields = fields | {"DRIVETRAIN_JOB__NAME": name, "DRIVETRAIN_KAFKA__BROKERS": broker.address,
+                       "DRIVETRAIN_KAFKA__TOPIC_PREFIX": f"{name}.", "DRIVETRAIN_HISTORY__READINGS": "none"}
+    command = [str(args.drivetrain), "run", "--workers", "2", "--config", str(config), "--data", str(data)]
+    backlog, samples, began = Backlog(broker, name), [], time.monotonic()
+    with open(scratch / f"{name}.log", "w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=os.environ | fields)
+    status = lambda field: next(int(line.split()[1]) / 1e3 for line in open(f"/proc/{process.pid}/status") if line.startswith(field))
+    try:
+        while not samples or samples[-1][0] < backlog.total:
+            time.sleep(0.5)
+            if process.poll() is not None:
+                raise SystemExit(f"growth: {(scratch / f'{name}.log').read_text()[-2000:]}")
+            samples.append([backlog.done(), round(status("VmRSS"), 1), round(size(data), 1), round(time.monotonic() - began, 1)])
+        figures = {"records": backlog.total, "keys": keys, "records_per_s": backlog.total / samples[-1][3],
+                   "peak_mb": status("VmHWM"), "samples": [s for s in samples if s[0]]}
+        process.send_signal(signal.SIGTERM)
+        if process.wait():
+            raise SystemExit(f"growth: {(scratch / f'{name}.log').read_text()[-2000:]}")
+        return figures | {"checkpoint_mb": size(data / "checkpoints")}
+    finally:
+        process.kill()
+        process.wait()
+        broker.delete_all_but("telemetry")

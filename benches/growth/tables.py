@@ -2,8 +2,9 @@
 
 from curves import Line, Panel, svg
 
-NAMES = {"compare": "job of the comparison", "fleet": "configs/fleet.toml", "one-trip": "comparison, one trip a vehicle"}
-COLOURS = {"compare": "#2a78d6", "fleet": "#1b7f4b", "one-trip": "#c98a1b"}
+NAMES = {"compare": "job of the comparison", "fleet": "configs/fleet.toml", "one-trip": "comparison, one trip a vehicle",
+         "sealed": "comparison, trips sealed after 10 min"}
+COLOURS = {"compare": "#2a78d6", "fleet": "#1b7f4b", "one-trip": "#c98a1b", "sealed": "#8a5bd6"}
 FAR = 10_000_000  # keys that nobody has measured
 
 
@@ -89,10 +90,10 @@ def running(found):
     return (table(["vehicles", "s of event time before", *(title for _, title, _, _ in RUNNING)], rows) if rows else ""), line
 
 
-def long(found):
+def long(found, part):
     """Memory at each fifth of the way, and MB more for each 10M readings, from a fifth on (least squares)."""
     rows, memory = [], []
-    for job, run in sorted(found.get("long", {}).items()):
+    for job, run in sorted(found.get(part, {}).items()):
         samples, end = run["samples"], run["records"]
         at = lambda share: min(samples, key=lambda s: abs(s[0] - share * end))
         later = [s for s in samples if s[0] >= end / 5]
@@ -101,7 +102,7 @@ def long(found):
                      f"{run['peak_mb']:,.0f}", f"{samples[-1][2]:,.0f}", million(run["records_per_s"])])
         memory.append(Line(NAMES[job], COLOURS[job], [(s[0], s[1]) for s in samples if s[1] > 0]))
     head = ["job", "readings", "trips", *(f"MB at {n}0 %" for n in (1, 2, 4, 6, 8, 10)),
-            "MB more for 10M readings, from 20 % on", "peak MB", "disk at the end, MB", "records/s, `simulate` beside it"]
+            "MB more for 10M readings, from 20 % on", "peak MB", "disk at the end, MB", "records/s"]
     return (table(head, rows) if rows else ""), memory
 
 
@@ -119,7 +120,8 @@ def write(found):
     keys, key_lines = replayed(found, "keys", "vehicles")
     workers, worker_lines = replayed(found, "workers", "workers")
     live, line = running(found)
-    going, memory = long(found)
+    going, memory = long(found, "long")
+    kafka, kafka_memory = long(found, "long-running")
     log = (True, False)
     panels = [
         Panel("replay: records/s", "vehicles", key_lines["records_per_s"], log),
@@ -132,13 +134,15 @@ def write(found):
         Panel("run: produced to readable, ms", "vehicles", [line("p50_ms", "p50", "#1b7f4b"), line("p99_ms", "p99", "#c98a1b")], log),
         Panel("replay: records/s of 10,000 vehicles", "workers (2 cores)", worker_lines["records_per_s"]),
         Panel("replay: records per CPU-second", "workers", worker_lines["records_per_cpu_s"]),
-        Panel("memory, MB, as readings go by", "readings of 10,000 vehicles", memory),
+        Panel("replay: memory, MB, as readings go by", "readings of 10,000 vehicles", memory),
+        Panel("run: memory, MB, as readings go by", "readings of 10,000 vehicles", kafka_memory),
     ]
     for panel in panels:
         panel.lines = [line for line in panel.lines if line.points]
     panels = [panel for panel in panels if panel.lines]
     cores = found.get("machine", {}).get("cores", "?")
     sections = [("By vehicles: `replay` of a file, two workers", keys), ("By workers: the same, 10,000 vehicles", workers),
-                ("By vehicles: `run` on Kafka, two workers, configs/fleet.toml", live), ("By readings: `replay` from a pipe", going)]
+                ("By vehicles: `run` on Kafka, two workers, configs/fleet.toml", live), ("By readings: `replay` from a pipe, `simulate` beside it", going),
+                ("By readings: `run` on Kafka, of a topic that is there", kafka)]
     text = "\n".join(f"### {title}\n\n{body}" for title, body in sections if body)
     return text, svg("Growth", f"{cores} cores; dashed: extrapolated", panels) if panels else None

@@ -1,7 +1,7 @@
 //! Kernel: whole trips sent as one record. Of all that was sent of a trip, one content counts.
 //!
-//! A payload bypasses the vehicle's sequence, and is late only when its trip is sealed: when it ended `facts.retention`
-//! before another one of the vehicle that counts, as of the epochs before. It may be sent again, corrected, or delivered in another
+//! A payload bypasses the vehicle's sequence. It is late only when its trip is not known and it ended `facts.retention` before
+//! a trip of the vehicle that has counted before the epoch: such trips are sealed. It may be sent again, corrected, or delivered in another
 //! order; so what counts is a function of the *set* of payloads of a (vehicle, trip id), and of nothing else:
 //!
 //! - Payloads with the same driver, fleet, quality, tags and samples are *copies* of one content. The times of samples
@@ -118,7 +118,9 @@ pub fn step(cfg: &KernelConfig, state: &mut State, payloads: Vec<TripPayload>) -
         let key = (payload.vehicle.clone(), payload.trip_id.clone());
         let vehicle = state.vehicles.entry(key.0.clone()).or_default();
         let counts = counts.entry(payload.origin.clone()).or_default();
-        if let Some(sealed) = vehicle.sealed.filter(|sealed| ended_at(&payload) < *sealed) {
+        // What was known before the epoch may be corrected to any time.
+        let known = vehicle.trips.contains_key(&key.1) && changed.get(&key) != Some(&None);
+        if let Some(sealed) = vehicle.sealed.filter(|sealed| !known && ended_at(&payload) < *sealed) {
             counts.late += 1;
             said.late.push(too_late(cfg, &payload, sealed));
             continue;

@@ -37,7 +37,7 @@ pub struct State {
     ended: bool,
     /// Changes whenever a trip begins or ends.
     serial: u64,
-    /// Names of the trips that began on the UTC day `day`, and how many had each.
+    /// Names of the trips that began on the UTC day `day`, and how many had each; but for names that are unique.
     names: SmallVec<[(Arc<str>, u32); 1]>,
     day: i64,
 }
@@ -65,6 +65,10 @@ impl State {
     /// the n-th of that name.
     fn name(&mut self, cfg: &TripParams, vehicle: &str, id: Option<&Arc<str>>, at: i64) -> Arc<str> {
         let base = base_name(cfg, vehicle, id, at);
+        if cfg.id_unique && id.is_some() {
+            // As often as it comes.
+            return base;
+        }
         let day = at.div_euclid(DAY);
         if std::mem::replace(&mut self.day, day) != day {
             self.names.clear();
@@ -74,7 +78,7 @@ impl State {
             return base;
         };
         *n += 1;
-        if cfg.id_unique && id.is_some() { base } else { format!("{base}:{n}").into() }
+        format!("{base}:{n}").into()
     }
 }
 
@@ -166,4 +170,32 @@ pub fn deadline(time: &TimeParams, state: &State, after: i64) -> Option<i64> {
 /// The fact of a whole trip that was sent as one: its samples in order, never cut.
 pub(crate) fn whole(open: &Open, vehicle: &Arc<str>) -> TripFact {
     TripFact { whole: true, ..open.fact(vehicle, false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{BASE, SECOND, Setup};
+
+    /// The names of trips that begin at these seconds, and how many names are remembered then.
+    fn names(id_unique: bool, trips: &[(Option<&str>, i64)]) -> (Vec<String>, usize) {
+        let mut setup = Setup::default();
+        setup.trip.id_unique = id_unique;
+        let (cfg, mut state) = (setup.build(), State::default());
+        let name = |(id, at): &(Option<&str>, i64)| {
+            state.name(&cfg.trip, "v", id.map(Arc::from).as_ref(), BASE + at * SECOND).to_string()
+        };
+        (trips.iter().map(name).collect(), state.names.len())
+    }
+
+    #[test]
+    fn names_are_numbered_within_a_day_and_unique_ones_not_remembered() {
+        // A day begins after a minute.
+        let trips = [(Some("a"), 0), (Some("a"), 10), (Some("b"), 20), (Some("a"), 70)];
+        let numbered = ["v:a:2023-11-14", "v:a:2023-11-14:2", "v:b:2023-11-14", "v:a:2023-11-15"].map(String::from);
+        assert_eq!(names(false, &trips), (numbered.into(), 1));
+        assert_eq!(names(true, &trips), (["a", "a", "b", "a"].map(String::from).into(), 0));
+        let (unnamed, remembered) = names(true, &[(None, 0), (None, 0), (Some("a"), 0)]);
+        assert_eq!((unnamed[1].ends_with(":2"), &*unnamed[2], remembered), (true, "a", 1));
+    }
 }

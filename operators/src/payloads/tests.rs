@@ -179,7 +179,7 @@ proptest! {
         prop_assert_eq!(state, at_once, "the state is a function of the set of payloads");
     }
 
-    /// What was said of a sealed trip stays; what comes of one that ended before the line of the epochs before is late, and
+    /// What was said of a sealed trip stays; what ended before the line of the epochs before and is of no known trip is late;
     /// all else is as if sealed trips had never been. Nothing that [`Trips`] seals is taken back.
     #[test]
     fn what_is_sealed_stays_and_what_comes_of_it_is_late(
@@ -195,7 +195,10 @@ proptest! {
             if !ends[to - 1] && to < list.len() {
                 continue;
             }
-            let is_late = |p: &TripPayload| lines.get(&p.vehicle).is_some_and(|line| ended_at(p) < *line);
+            let same = |p: &TripPayload, q: &TripPayload| (&p.vehicle, &p.trip_id) == (&q.vehicle, &q.trip_id);
+            let is_known = |p: &TripPayload| alive.iter().any(|q| same(p, q));
+            let is_before = |p: &TripPayload| lines.get(&p.vehicle).is_some_and(|line| ended_at(p) < *line);
+            let is_late = |p: &TripPayload| is_before(p) && !is_known(p);
             let (late, timely): (Vec<_>, Vec<_>) = list[from..to].iter().cloned().partition(is_late);
             alive.extend(timely);
             let said = step(&cfg, &mut state, list[from..to].to_vec());

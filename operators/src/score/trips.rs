@@ -12,8 +12,8 @@
 //!
 //! Contract: what was said up to an epoch adds up to the scores of all facts that hold, under the timelines and pages
 //! that hold (for a sealed fact: that held when it was sealed); whatever the order and the batches in which they came
-//! (`tests`: against computing all anew). Millions of
-//! trips are in memory for a month and more, and hardly one of them is ever looked at again: 150 bytes each.
+//! (`tests`: against computing all anew). Millions of trips are in memory for months, and hardly one of them is ever looked
+//! at again: 150 bytes each.
 
 mod sealing;
 
@@ -76,7 +76,8 @@ struct Held {
     ended: Vec<u8>,
     /// The fleets that the records named, each once.
     stated: SmallVec<[Option<Arc<str>>; 1]>,
-    /// The last line to which its trips were sealed, and its whole ones; None: not since the start.
+    /// A line before which its trips have been sealed, and its whole ones, so that there is nothing to seal up to there;
+    /// None: not known.
     sealed: [Option<i64>; 2],
 }
 
@@ -218,6 +219,11 @@ impl Trips {
                 }
             }
             return;
+        }
+        // Seldom: what was sent whole can come to stand before the line.
+        let sealed = &mut held.sealed[usize::from(fact.whole)];
+        if diff > 0 && sealed.is_some_and(|line| fact.ended_at < line) {
+            *sealed = None;
         }
         let mut bytes = Vec::new();
         pack(&**fact, &mut bytes);

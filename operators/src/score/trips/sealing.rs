@@ -8,7 +8,7 @@
 //!
 //! Contract: a trip that is sealed never ceases to hold by itself. A vehicle's trips are derived again from its readings of
 //! the last `time.hot_horizon` only, and the retention is at least that long; what a late reading within it can still
-//! lengthen is the last trip before it, so the last one before the line stays. Trips sent as one record are sealed by a line
+//! lengthen is the last trip before it, so the last one before the line stays (all that ended with it, if it is not alone). Trips sent as one record are sealed by a line
 //! of their own, which is not beyond that from which on they may still be replaced ([`crate::payloads`]).
 
 use super::append;
@@ -33,28 +33,26 @@ pub(super) fn take(ended: &mut Vec<u8>, whole: bool, line: i64) -> Vec<TripFact>
     let mut before = Vec::new();
     for fact in facts(ended) {
         // They were packed here, or read when they were restored.
-        if let Ok(((id, _, _, _, _, is_whole, started_at, ended_at), _)) = unpack_front::<Front<'_>>(fact)
+        if let Ok(((.., is_whole, _, ended_at), _)) = unpack_front::<Front<'_>>(fact)
             && is_whole == whole
             && ended_at < line
         {
-            before.push((ended_at, started_at, id, fact));
+            before.push((ended_at, fact));
         }
     }
-    let Some(last) = before.iter().map(|(ended_at, started_at, id, _)| (*ended_at, *started_at, *id)).max() else {
-        return Vec::new();
-    };
-    before.retain(|(ended_at, started_at, id, _)| (*ended_at, *started_at, *id) != last);
+    let last = before.iter().map(|(ended_at, _)| *ended_at).max();
+    before.retain(|(ended_at, _)| Some(*ended_at) != last);
     if before.is_empty() {
         return Vec::new();
     }
-    let mut sealed = before.iter().map(|(.., fact)| fact.as_ptr()).peekable();
-    let mut rest = Vec::with_capacity(ended.len() - before.iter().map(|(.., fact)| fact.len()).sum::<usize>());
+    let mut sealed = before.iter().map(|(_, fact)| fact.as_ptr()).peekable();
+    let mut rest = Vec::with_capacity(ended.len() - before.iter().map(|(_, fact)| fact.len()).sum::<usize>());
     for fact in facts(ended) {
         if sealed.next_if_eq(&fact.as_ptr()).is_none() {
             append(&mut rest, fact);
         }
     }
-    let taken = before.iter().filter_map(|(.., fact)| unpack(fact).ok()).collect();
+    let taken = before.iter().filter_map(|(_, fact)| unpack(fact).ok()).collect();
     *ended = rest;
     taken
 }
