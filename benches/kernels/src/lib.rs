@@ -11,8 +11,8 @@ pub mod batches;
 pub mod records;
 
 use drivetrain_operators::config::{
-    DetectorsConfig, FactsConfig, KernelConfig, KernelInput, RangeConfig, StuckConfig, TimeConfig, TripConfig, WindowConfig,
-    ZscoreConfig,
+    DetectorsConfig, FactsConfig, KernelConfig, KernelInput, RangeConfig, StuckConfig, TimeConfig, TripConfig,
+    WindowConfig, ZscoreConfig,
 };
 use drivetrain_operators::quality::QualityConfig;
 use drivetrain_schemas::catalogue::{Catalogue, SignalConfig};
