@@ -59,13 +59,20 @@ fn a_clean_stop_leaves_nothing_to_repeat() {
 #[test]
 fn what_was_repeated_once_need_not_be_repeated_again() {
     for kafka in [false, true] {
-        let [mut world, mut undisturbed] = [(); 2].map(|()| World::new(kafka, false, Ending::Stop));
-        (world.until, undisturbed.until) = (60, 60);
-        assert!(world.run(&Run::killed_at("commit.after", 9)).is_err());
-        assert_eq!(world.checkpoint(), None, "nothing was published");
-        assert!(world.run(&Run::killed_at("trim.after", 1)).is_err());
-        let checkpoint = world.checkpoint().unwrap().epoch;
-        assert!((2..30).contains(&checkpoint), "{checkpoint}");
+        let mut undisturbed = World::new(kafka, false, Ending::Stop);
+        undisturbed.until = 60;
+        // A checkpoint is named by a thread of its own: on a disk that stalls it can come with the last epoch only.
+        let repeated = || {
+            let mut world = World::new(kafka, false, Ending::Stop);
+            world.until = 60;
+            assert!(world.run(&Run::killed_at("commit.after", 9)).is_err());
+            assert_eq!(world.checkpoint(), None, "nothing was published");
+            assert!(world.run(&Run::killed_at("trim.after", 1)).is_err());
+            let checkpoint = world.checkpoint().unwrap().epoch;
+            assert!(checkpoint >= 2, "{checkpoint}");
+            (checkpoint < 30).then_some(world)
+        };
+        let world = (0..10).find_map(|_| repeated()).expect("a checkpoint soon after the start");
         world.run(&Run::default()).unwrap();
         undisturbed.run(&Run::default()).unwrap();
         assert_eq!(world.seen(), undisturbed.seen());
