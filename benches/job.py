@@ -14,6 +14,8 @@ REFERENCE = Path(__file__).parent.parent / "configs" / "fleet.toml"
 class Job:
     """`drivetrain run` with the reference configuration, on topics of its own; `fields` are set to other values."""
 
+    environment = {}  # more than the brokers
+
     def __init__(self, drivetrain, brokers, name, directory, **fields):
         self.drivetrain, self.brokers, self.name, self.directory = drivetrain, brokers, name, Path(directory)
         self.topic = f"{name}-readings"
@@ -27,7 +29,7 @@ class Job:
         self.data = self.directory / "data"
 
     def start(self):
-        env = {**os.environ, "DRIVETRAIN_KAFKA__BROKERS": self.brokers}
+        env = {**os.environ, "DRIVETRAIN_KAFKA__BROKERS": self.brokers, **self.environment}
         command = [self.drivetrain, "run", "--workers", "2", "--config", self.config, "--data", self.data]
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL, env=env)

@@ -6,10 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use support::job::is_stopped;
+use support::job::replay_until_commit;
 use support::steps::kill_at_each_step;
 use support::world::{readings, small_epochs};
-use support::{assert_same, committed, drivetrain, every_step, final_state, replay, signal};
+use support::{assert_same, committed, drivetrain, every_step, final_state, replay};
 
 /// How often the job is killed; `KILLS=n` for more.
 fn kills() -> u64 {
@@ -114,24 +114,13 @@ fn another_configuration_after_a_clean_stop_goes_on_rightly_or_is_refused() {
     let reference = scratch.path().join("reference");
     replay(&config, &reference, &["--workers", "1"], &[&input]);
     let data = scratch.path().join("stopped");
-    let start = |config: &Path, point: Option<&str>| {
+    let start = |config: &Path| {
         let mut command = drivetrain();
         command.args(["replay", "--workers", "2", "--config"]).arg(config).arg("--data").arg(&data).arg(&input);
-        command.envs(point.map(|point| ("DRIVETRAIN_FAILPOINT", point)));
-        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        command.output().unwrap()
     };
-    // Stopped in its midst, for certain.
-    let stop = |config: &Path| {
-        let mut job = start(config, Some("commit.after:9:stop"));
-        while !is_stopped(job.id()) {
-            assert!(job.try_wait().unwrap().is_none(), "it ended before its ninth commit");
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        signal(job.id(), "-TERM");
-        signal(job.id(), "-CONT");
-        let output = job.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    };
+    // In its midst.
+    let stop = |config: &Path| replay_until_commit(9, config, &data, &input);
     stop(&config);
     let log = || fs::read(data.join("progress/log.jsonl")).unwrap();
     let before = log();
@@ -154,7 +143,7 @@ fn another_configuration_after_a_clean_stop_goes_on_rightly_or_is_refused() {
         (set(("quantiles", "true")), "`signals`"),
         (more("new.toml", "\n[signals.a_new_one]\nunit = \"g\"\n"), "`signals`"),
     ] {
-        let output = start(&changed, None).wait_with_output().unwrap();
+        let output = start(&changed);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{section}: {said}");
         assert!(

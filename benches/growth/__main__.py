@@ -17,7 +17,8 @@ What is measured is added to growth.json in --out (a figure measured again repla
 growth.svg are written anew from all of it. So a machine that is not free for long can be used in slices:
 `--keys 1000`, then `--keys 10000`. benches/growth/README.md says how each figure is come by.
 
-Needs a release build; for `running` and `long-running` confluent-kafka, Java and Maven too. `keys` takes 3 GB of disk at a million vehicles.
+Needs a release build; for `running` and `long-running` confluent-kafka, Java and Maven too. `keys` takes 3 GB of disk at a
+million vehicles, `long-running` 10 GB.
 """
 
 import argparse

@@ -2,13 +2,12 @@
 readings: memory."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import tempfile
 import time
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 
 from broker import Broker
 from job import Job
@@ -132,49 +131,44 @@ def follow(args, job, vehicles, processes):
 
 
 def load(args, broker, keys):
-    """The topic `telemetry` with so many readings; how many they are."""
+    """The topic `telemetry` with so many readings."""
     seconds = int(args.long_records / keys / DRIVING)
-    command = simulate(args, keys, seconds, "--brokers", broker.address, "--topic", "telemetry")
+    command = simulate(args, keys, seconds, "--brokers", broker.address, "--topic", LongJob.topic)
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
-class Backlog:
-    """What a job has committed of `telemetry`, and how much there is."""
+class LongJob(Job):
+    """One of `JOBS`, on the topic that [`load`] has made."""
 
-    def __init__(self, broker, group):
-        self.consumer = Consumer({"bootstrap.servers": broker.address, "group.id": group})
-        ids = self.consumer.list_topics("telemetry", timeout=30).topics["telemetry"].partitions
-        self.places = [TopicPartition("telemetry", p) for p in ids]
-        self.total = sum(self.consumer.get_watermark_offsets(p, timeout=30)[1] for p in self.places)
+    topic = "telemetry"
 
-    def done(self):
-        return sum(max(0, p.offset) for p in self.consumer.committed(self.places, timeout=30))
+    def __init__(self, args, broker, job, directory):
+        self.config, fields = JOBS[job]
+        self.drivetrain, self.brokers, self.name = args.drivetrain, broker.address, f"long-{job}"
+        self.data, self.log = directory / self.name, directory / f"{self.name}.log"
+        self.environment = fields | {"DRIVETRAIN_JOB__NAME": self.name, "DRIVETRAIN_KAFKA__TOPIC_PREFIX": f"{self.name}.",
+                                     "DRIVETRAIN_HISTORY__READINGS": "none"}
 
 
 def long(args, broker, job, keys, scratch):
-    """As `replays.long`, of the topic that [`load`] has made: nothing runs beside it but the broker."""
-    config, fields = JOBS[job]
-    name, data = f"long-{job}", scratch / f"long-{job}"
-    fields = fields | {"DRIVETRAIN_JOB__NAME": name, "DRIVETRAIN_KAFKA__BROKERS": broker.address,
-                       "DRIVETRAIN_KAFKA__TOPIC_PREFIX": f"{name}.", "DRIVETRAIN_HISTORY__READINGS": "none"}
-    command = [str(args.drivetrain), "run", "--workers", "2", "--config", str(config), "--data", str(data)]
-    backlog, samples, began = Backlog(broker, name), [], time.monotonic()
-    with open(scratch / f"{name}.log", "w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=os.environ | fields)
-    status = lambda field: next(int(line.split()[1]) / 1e3 for line in open(f"/proc/{process.pid}/status") if line.startswith(field))
+    """As `replays.long`: nothing runs beside it but the broker."""
+    job = LongJob(args, broker, job, scratch)
+    consumer = Consumer({"bootstrap.servers": job.brokers, "group.id": job.name})
+    total, samples, began = job.behind(consumer), [], time.monotonic()
+    job.start()
     try:
-        while not samples or samples[-1][0] < backlog.total:
+        while not samples or samples[-1][0] < total:
             time.sleep(0.5)
-            if process.poll() is not None:
-                raise SystemExit(f"growth: {(scratch / f'{name}.log').read_text()[-2000:]}")
-            samples.append([backlog.done(), round(status("VmRSS"), 1), round(size(data), 1), round(time.monotonic() - began, 1)])
-        figures = {"records": backlog.total, "keys": keys, "records_per_s": backlog.total / samples[-1][3],
-                   "peak_mb": status("VmHWM"), "samples": [s for s in samples if s[0]]}
-        process.send_signal(signal.SIGTERM)
-        if process.wait():
-            raise SystemExit(f"growth: {(scratch / f'{name}.log').read_text()[-2000:]}")
-        return figures | {"checkpoint_mb": size(data / "checkpoints")}
+            job.check()
+            done, seconds = total - job.behind(consumer), time.monotonic() - began
+            samples.append([done, job.memory(), round(size(job.data), 1), round(seconds, 1)])
+        figures = {"records": total, "keys": keys, "records_per_s": total / samples[-1][3],
+                   "peak_mb": job.memory("VmHWM"), "samples": [s for s in samples if s[0]]}
+        if job.end(signal.SIGTERM):
+            job.check()
+        return figures | {"checkpoint_mb": size(job.data / "checkpoints")}
     finally:
-        process.kill()
-        process.wait()
-        broker.delete_all_but("telemetry")
+        consumer.close()
+        if job.process.poll() is None:
+            job.end(signal.SIGKILL)
+        broker.delete_all_but(job.topic)

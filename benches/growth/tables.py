@@ -142,7 +142,8 @@ def write(found):
     panels = [panel for panel in panels if panel.lines]
     cores = found.get("machine", {}).get("cores", "?")
     sections = [("By vehicles: `replay` of a file, two workers", keys), ("By workers: the same, 10,000 vehicles", workers),
-                ("By vehicles: `run` on Kafka, two workers, configs/fleet.toml", live), ("By readings: `replay` from a pipe, `simulate` beside it", going),
+                ("By vehicles: `run` on Kafka, two workers, configs/fleet.toml", live),
+                ("By readings: `replay` from a pipe, `simulate` beside it", going),
                 ("By readings: `run` on Kafka, of a topic that is there", kafka)]
     text = "\n".join(f"### {title}\n\n{body}" for title, body in sections if body)
     return text, svg("Growth", f"{cores} cores; dashed: extrapolated", panels) if panels else None

@@ -12,8 +12,8 @@ type Fields<'a> = Vec<(&'a str, String)>;
 /// A reading: layout `wide`.
 pub(crate) fn reading(cfg: &KernelConfig, at: i64, meta: &Meta, values: &[i64]) -> String {
     let mut fields = vec![("vehicle_id", quoted(&meta.vehicle)), ("at", quoted(&format_rfc3339(at)))];
-    let context = [("driver_id", &meta.driver), ("trip_id", &meta.trip), ("fleet_id", &meta.fleet)];
-    context_of(&mut fields, context, &meta.quality);
+    let Meta { driver, trip, fleet, quality, .. } = meta;
+    known(&[("driver_id", driver), ("trip_id", trip), ("fleet_id", fleet), ("quality", quality)], &mut fields);
     signals(cfg, values, &meta.texts, &mut fields);
     fields.extend(meta.tags.as_ref().map(|tags| ("tags", tags.to_string())));
     object(fields)
@@ -23,8 +23,8 @@ pub(crate) fn reading(cfg: &KernelConfig, at: i64, meta: &Meta, values: &[i64]) 
 pub(crate) fn trip(cfg: &KernelConfig, payload: &TripPayload) -> String {
     let mut fields = vec![("trip_id", quoted(&payload.trip_id)), ("vehicle_id", quoted(&payload.vehicle))];
     fields.push(("at", quoted(&format_rfc3339(payload.record_time))));
-    let context = [("driver_id", &payload.driver), ("fleet_id", &payload.fleet)];
-    context_of(&mut fields, context, &payload.quality);
+    let TripPayload { driver, fleet, quality, .. } = payload;
+    known(&[("driver_id", driver), ("fleet_id", fleet), ("quality", quality)], &mut fields);
     let samples = payload.samples.iter().map(|sample| {
         let mut fields = vec![("at", quoted(&format_rfc3339(sample.at)))];
         signals(cfg, &sample.values, &sample.texts, &mut fields);
@@ -35,13 +35,9 @@ pub(crate) fn trip(cfg: &KernelConfig, payload: &TripPayload) -> String {
     object(fields)
 }
 
-fn context_of<'a, const N: usize>(
-    fields: &mut Fields<'a>,
-    context: [(&'a str, &Option<Arc<str>>); N],
-    quality: &Option<Arc<str>>,
-) {
-    let context = context.into_iter().chain([("quality", quality)]);
-    fields.extend(context.filter_map(|(name, text)| Some((name, quoted(text.as_deref()?)))));
+/// Those of the circumstances that are known.
+fn known<'a>(circumstances: &[(&'a str, &Option<Arc<str>>)], fields: &mut Fields<'a>) {
+    fields.extend(circumstances.iter().filter_map(|(name, text)| Some((*name, quoted(text.as_deref()?)))));
 }
 
 fn signals<'a>(cfg: &'a KernelConfig, values: &[i64], texts: &[(u16, Arc<str>)], fields: &mut Fields<'a>) {

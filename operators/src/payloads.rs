@@ -1,8 +1,9 @@
 //! Kernel: whole trips sent as one record. Of all that was sent of a trip, one content counts.
 //!
 //! A payload bypasses the vehicle's sequence. It is late only when its trip is not known and it ended `facts.retention` before
-//! a trip of the vehicle that has counted before the epoch: such trips are sealed. It may be sent again, corrected, or delivered in another
-//! order; so what counts is a function of the *set* of payloads of a (vehicle, trip id), and of nothing else:
+//! a trip of the vehicle that has counted before the epoch: such trips are sealed. It may be sent again, corrected, or
+//! delivered in another order; so what counts is a function of the *set* of payloads of a (vehicle, trip id), and of nothing
+//! else:
 //!
 //! - Payloads with the same driver, fleet, quality, tags and samples are *copies* of one content. The times of samples
 //!   are compared from the first sample on, since they may stand relative to the record's time.

@@ -4,12 +4,13 @@ use crate::config::{
     DetectorsConfig, FactsConfig, KernelConfig, KernelInput, RangeConfig, StuckConfig, TimeConfig, TripConfig,
     WindowConfig, ZscoreConfig,
 };
-use crate::facts::{Change, Facts};
+use crate::facts::{self, Facts};
 use crate::quality::QualityConfig;
 use crate::sequence::OwnedReading;
 use drivetrain_schemas::catalogue::{Catalogue, SignalConfig, SignalType};
 use drivetrain_schemas::policy::{Decimal, Policy};
 use drivetrain_schemas::reading::{Meta, NULL, Origin};
+use drivetrain_schemas::records::{Change, Records};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,7 +99,7 @@ impl Setup {
 
 /// Consolidated, so that two sums of changes can be compared.
 pub(crate) fn consolidated(facts: &Facts) -> Facts {
-    fn sum<F: Ord + Clone>(changes: &[Change<F>]) -> Vec<Change<F>> {
+    fn sum<F: Ord + Clone>(changes: &[facts::Change<F>]) -> Vec<facts::Change<F>> {
         let mut sums = BTreeMap::new();
         changes.iter().for_each(|(fact, diff)| *sums.entry(fact.clone()).or_insert(0) += diff);
         sums.into_iter().filter(|(_, diff)| *diff != 0).collect()
@@ -108,6 +109,14 @@ pub(crate) fn consolidated(facts: &Facts) -> Facts {
         events: sum(&facts.events),
         trips: sum(&facts.trips),
         anomalies: sum(&facts.anomalies),
+    }
+}
+
+/// Adds the rows of a checkpoint to those before.
+pub(crate) fn add_rows(kept: &mut BTreeMap<Vec<u8>, i64>, rows: &Records) {
+    for record in rows.iter() {
+        let Change::Add(diff) = record.change else { panic!("not rows") };
+        *kept.entry(record.key.to_vec()).or_default() += diff;
     }
 }
 

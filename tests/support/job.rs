@@ -6,6 +6,30 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+/// `drivetrain replay` with two workers until its `nth` commit, for certain, where it stops cleanly.
+#[track_caller]
+pub fn replay_until_commit(nth: u32, config: &Path, data: &Path, input: &Path) {
+    let mut job = drivetrain()
+        .args(["replay", "--workers", "2", "--config"])
+        .arg(config)
+        .arg("--data")
+        .arg(data)
+        .arg(input)
+        .env("DRIVETRAIN_FAILPOINT", format!("commit.after:{nth}:stop"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !is_stopped(job.id()) {
+        assert!(job.try_wait().unwrap().is_none(), "it ended before commit {nth}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    super::signal(job.id(), "-TERM");
+    super::signal(job.id(), "-CONT");
+    let output = job.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A running `drivetrain run`; killed when dropped.
 pub struct Job {
     process: Child,

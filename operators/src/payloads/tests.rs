@@ -1,9 +1,8 @@
 use super::*;
 use crate::facts::{EventFact, TripFact};
 use crate::score::trips::{Changes, Trips};
-use crate::testing::{SECOND, Setup};
+use crate::testing::{SECOND, Setup, add_rows};
 use drivetrain_schemas::reading::NULL;
-use drivetrain_schemas::records::Change;
 use proptest::prelude::*;
 
 fn cfg() -> KernelConfig {
@@ -204,10 +203,7 @@ proptest! {
             let said = step(&cfg, &mut state, list[from..to].to_vec());
             let changes = Changes { facts: said.facts.trips.clone(), ..Changes::default() };
             let _ = trips.step(changes, &mut |_, _| {});
-            for record in trips.keep().iter() {
-                let Change::Add(diff) = record.change else { panic!() };
-                *held.entry(record.key.to_vec()).or_default() += diff;
-            }
+            add_rows(&mut held, &trips.keep());
             prop_assert!(held.values().all(|count| *count >= 0), "a sealed trip was taken back");
             prop_assert_eq!(said.late.len(), late.len());
             net.add(said);

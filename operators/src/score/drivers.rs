@@ -263,9 +263,7 @@ impl Drivers {
         }
         if let Some(changed) = &mut self.changed {
             let hash = self.names.hashes[policy as usize];
-            let mut row = vec![TRIP];
-            pack(&kept(trip, hash), &mut row);
-            changed.push((row, diff));
+            changed.push((row(&kept(trip, hash)), diff));
         }
     }
 
@@ -282,9 +280,8 @@ impl Drivers {
                 let (fleet, policy) = (names.fleet(t.fleet).as_deref(), hashes[t.policy as usize]);
                 let Entry { ended_at, trip_id, vehicle, ref totals, .. } = *t;
                 let totals = totals.clone();
-                let mut row = vec![TRIP];
-                pack(&Kept { driver, ended_at, trip_id, vehicle, fleet, policy, totals, sealed: true }, &mut row);
-                changed.push((row, -t.count as isize));
+                let kept = Kept { driver, ended_at, trip_id, vehicle, fleet, policy, totals, sealed: true };
+                changed.push((row(&kept), -t.count as isize));
             }
             needed
         });
@@ -334,6 +331,13 @@ fn kept(trip: &DriverTrip, policy: u128) -> Kept<'_> {
         totals: trip.totals.clone(),
         sealed: trip.sealed,
     }
+}
+
+/// A trip as a row of a checkpoint.
+fn row(kept: &Kept<'_>) -> Vec<u8> {
+    let mut row = vec![TRIP];
+    pack(kept, &mut row);
+    row
 }
 
 fn packed(entries: &[Entry<'_>]) -> Box<[u8]> {

@@ -31,6 +31,7 @@ use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Since when (µs) a vehicle belongs to which fleet, ascending; None: to that of the record.
@@ -335,25 +336,30 @@ fn append(ended: &mut Vec<u8>, fact: &[u8]) {
 }
 
 fn remove(ended: &mut Vec<u8>, fact: &[u8]) {
-    let mut rest = ended.as_slice();
-    while !rest.is_empty() {
-        let start = ended.len() - rest.len();
-        let length = varint::take(&mut rest) as usize;
-        let Some((bytes, after)) = rest.split_at_checked(length) else { return };
-        rest = after;
-        if bytes == fact {
-            let end = ended.len() - rest.len();
-            ended.drain(start..end);
-            return;
-        }
+    let found = packed(ended).find(|(_, bytes)| *bytes == fact);
+    if let Some((place, _)) = found {
+        ended.drain(place);
     }
+}
+
+/// The ended facts of a vehicle as they are packed, each with the place that it takes with its length.
+fn packed(ended: &[u8]) -> impl Iterator<Item = (Range<usize>, &[u8])> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let mut rest = ended.get(start..).filter(|rest| !rest.is_empty())?;
+        let length = varint::take(&mut rest) as usize;
+        let fact = rest.get(..length)?;
+        let place = start..ended.len() - rest.len() + length;
+        start = place.end;
+        Some((place, fact))
+    })
 }
 
 /// Every fact of a vehicle.
 fn each(held: &Held, f: &mut dyn FnMut(&Arc<TripFact>)) {
     held.open.iter().for_each(&mut *f);
     // They were packed here, or read when they were restored.
-    sealing::facts(&held.ended).filter_map(|bytes| unpack(bytes).ok()).for_each(|fact| f(&Arc::new(fact)));
+    packed(&held.ended).filter_map(|(_, bytes)| unpack(bytes).ok()).for_each(|fact| f(&Arc::new(fact)));
 }
 
 /// The fleet of the last entry at or before the start; without one, or where it names none, the record's.

@@ -3,9 +3,8 @@
 use super::*;
 use crate::facts::QualityFact;
 use crate::score::trips::{Changes, Trips};
-use crate::testing::{BASE, SECOND, Setup, consolidated, extend, reading};
+use crate::testing::{BASE, SECOND, Setup, add_rows, consolidated, extend, reading};
 use drivetrain_schemas::reading::{Head, IntakeCounts, Meta, NULL, Origin};
-use drivetrain_schemas::records::Change;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,10 +139,7 @@ impl Bench {
         self.quality.retain(|_, diff| *diff != 0);
         let changes = Changes { facts: out.facts.trips.clone(), ..Changes::default() };
         let _ = self.trips.step(changes, &mut |_, _| {});
-        for record in self.trips.keep().iter() {
-            let Change::Add(diff) = record.change else { panic!() };
-            *self.held.entry(record.key.to_vec()).or_default() += diff;
-        }
+        add_rows(&mut self.held, &self.trips.keep());
         assert!(self.held.values().all(|count| *count >= 0), "a sealed trip was taken back");
         extend(&mut self.said, out.facts);
         self.said = consolidated(&self.said);

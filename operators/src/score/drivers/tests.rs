@@ -1,5 +1,6 @@
 use super::*;
 use crate::score::tests::{blocks, policies};
+use crate::testing::add_rows;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -129,10 +130,7 @@ proptest! {
             sums.check(&holds);
             // Now and then a checkpoint, and a restart from it.
             if then == 0 || then == 1 {
-                for record in kernel.keep().iter() {
-                    let Change::Add(diff) = record.change else { panic!() };
-                    *kept.entry(record.key.to_vec()).or_default() += diff;
-                }
+                add_rows(&mut kept, &kernel.keep());
                 kept.retain(|_, count| *count != 0);
             }
             if then == 0 {
@@ -176,10 +174,7 @@ fn a_sealed_trip_is_forgotten_when_a_newer_one_that_stays_outdates_it() {
         }
         kernel.step(step);
         assert!(entries(&kernel.drivers["d0"]).len() <= 10 + 28);
-        for record in kernel.keep().iter() {
-            let Change::Add(diff) = record.change else { panic!() };
-            *kept.entry(record.key.to_vec()).or_default() += diff;
-        }
+        add_rows(&mut kept, &kernel.keep());
         kept.retain(|_, count| *count != 0);
     }
     // And the policy.

@@ -8,13 +8,13 @@
 //!
 //! Contract: a trip that is sealed never ceases to hold by itself. A vehicle's trips are derived again from its readings of
 //! the last `time.hot_horizon` only, and the retention is at least that long; what a late reading within it can still
-//! lengthen is the last trip before it, so the last one before the line stays (all that ended with it, if it is not alone). Trips sent as one record are sealed by a line
-//! of their own, which is not beyond that from which on they may still be replaced ([`crate::payloads`]).
+//! lengthen is the last trip before it, so the last one before the line stays (and all that ended with it). Trips sent as one
+//! record are sealed by a line of their own, which is not beyond that from which on they may still be replaced
+//! ([`crate::payloads`]).
 
-use super::append;
+use super::packed;
 use crate::facts::TripFact;
 use crate::pack::{unpack, unpack_front};
-use drivetrain_schemas::varint;
 
 /// The line moves by this part of the retention at a time, so that a vehicle's trips are read that often only.
 const STEPS: i64 = 64;
@@ -31,42 +31,28 @@ pub(crate) fn line(ended_at: i64, retention: i64) -> i64 {
 /// Takes the trips that are sealed by a line out of the ended ones of a vehicle: those sent whole, or the others.
 pub(super) fn take(ended: &mut Vec<u8>, whole: bool, line: i64) -> Vec<TripFact> {
     let mut before = Vec::new();
-    for fact in facts(ended) {
+    for (place, fact) in packed(ended) {
         // They were packed here, or read when they were restored.
         if let Ok(((.., is_whole, _, ended_at), _)) = unpack_front::<Front<'_>>(fact)
             && is_whole == whole
             && ended_at < line
         {
-            before.push((ended_at, fact));
+            before.push((ended_at, place, fact));
         }
     }
-    let last = before.iter().map(|(ended_at, _)| *ended_at).max();
-    before.retain(|(ended_at, _)| Some(*ended_at) != last);
+    let last = before.iter().map(|(ended_at, ..)| *ended_at).max();
+    before.retain(|(ended_at, ..)| Some(*ended_at) != last);
     if before.is_empty() {
         return Vec::new();
     }
-    let mut sealed = before.iter().map(|(_, fact)| fact.as_ptr()).peekable();
-    let mut rest = Vec::with_capacity(ended.len() - before.iter().map(|(_, fact)| fact.len()).sum::<usize>());
-    for fact in facts(ended) {
-        if sealed.next_if_eq(&fact.as_ptr()).is_none() {
-            append(&mut rest, fact);
-        }
+    let taken = before.iter().filter_map(|(.., fact)| unpack(fact).ok()).collect();
+    let mut rest = Vec::with_capacity(ended.len() - before.iter().map(|(_, place, _)| place.len()).sum::<usize>());
+    let mut from = 0;
+    for (_, place, _) in before {
+        rest.extend_from_slice(&ended[from..place.start]);
+        from = place.end;
     }
-    let taken = before.iter().filter_map(|(_, fact)| unpack(fact).ok()).collect();
+    rest.extend_from_slice(&ended[from..]);
     *ended = rest;
     taken
-}
-
-/// The packed facts of a vehicle, one after the other.
-pub(super) fn facts(ended: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = ended;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let length = varint::take(&mut rest) as usize;
-        let (fact, after) = rest.split_at_checked(length)?;
-        rest = after;
-        Some(fact)
-    })
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::score::tests::{blocks, harsh, policies};
+use crate::testing::add_rows;
 use proptest::prelude::*;
 
 /// A fact of few kinds, so that equal ones come again.
@@ -192,10 +193,7 @@ proptest! {
             expected.retain(|_, count| *count != 0);
             prop_assert_eq!(&said, &expected);
             if checkpoint {
-                for record in kernel.keep().iter() {
-                    let Change::Add(diff) = record.change else { panic!() };
-                    *kept.entry(record.key.to_vec()).or_default() += diff;
-                }
+                add_rows(&mut kept, &kernel.keep());
             }
             if restart {
                 kept.retain(|_, count| *count != 0);
@@ -234,10 +232,7 @@ proptest! {
             let [first, second] = changes;
             let (one, other) = (run(&mut undisturbed, first), run(&mut restarted, second));
             prop_assert_eq!(&one, &other);
-            for record in one.2.iter() {
-                let Change::Add(diff) = record.change else { panic!() };
-                *kept.entry(record.key.to_vec()).or_default() += diff;
-            }
+            add_rows(&mut kept, &one.2);
             // What is sealed cannot be taken back.
             world.facts = kept.iter().filter(|(_, n)| **n > 0).map(|(row, n)| (unpack(row).unwrap(), *n as isize)).collect();
             kept.retain(|_, count| *count != 0);
@@ -270,12 +265,9 @@ fn what_is_older_than_the_retention_leaves_memory_and_checkpoints() {
         assert!(sealed.is_empty());
     }
     // 64 trips within it, and, of those sent whole and of the others, one before and one for a step of the line.
-    let held = sealing::facts(&kernel.vehicles["v0"].ended).count();
+    let held = packed(&kernel.vehicles["v0"].ended).count();
     assert!((66..=68).contains(&held), "{held}");
-    for record in kernel.keep().iter() {
-        let Change::Add(diff) = record.change else { panic!() };
-        *rows.entry(record.key.to_vec()).or_default() += diff;
-    }
+    add_rows(&mut rows, &kernel.keep());
     assert_eq!(rows.len(), held);
 }
 
