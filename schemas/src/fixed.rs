@@ -94,9 +94,22 @@ fn parse_in_place(text: &[u8], at: usize, end: usize, decimals: u32) -> Option<i
 
 /// The number that the first `length` bytes are: digits, and where `points` has a bit a point; at most one. None: it does
 /// not fit.
-#[inline]
+#[inline(always)]
 pub(crate) fn short(bytes: &[u8; scan::WIDE], length: u32, points: u32, decimals: u32) -> Option<i64> {
     let wide = u128::from_le_bytes(*bytes);
+    if length <= 8 && points != 0 {
+        // Most are. The point goes: what stands before it moves into its place.
+        let (bytes, before) = (wide as u64, points.trailing_zeros() & 7);
+        let kept = (1u64 << (8 * before)) - 1;
+        let joined = (bytes & kept) | (bytes >> 8 & !kept);
+        let mantissa = scan::short_number(joined, length - 1);
+        return at_decimals(mantissa as i64, (length - 1 - before) as usize, decimals);
+    }
+    long(wide, length, points, decimals)
+}
+
+#[inline(never)]
+fn long(wide: u128, length: u32, points: u32, decimals: u32) -> Option<i64> {
     let (mantissa, fraction) = if points == 0 {
         (scan::number(wide, length), 0)
     } else {
@@ -150,12 +163,17 @@ fn parse_short(text: &[u8], decimals: u32) -> Option<i64> {
 }
 
 /// `mantissa` with so many digits behind the point, at `decimals`: rounded half to even. None: it does not fit.
-#[inline]
+#[inline(always)]
 fn at_decimals(mantissa: i64, fraction: usize, decimals: u32) -> Option<i64> {
     let kept = decimals as usize;
     if fraction <= kept {
         return mantissa.checked_mul(*POW10.get(kept - fraction)?);
     }
+    rounded(mantissa, fraction, kept)
+}
+
+#[inline(never)]
+fn rounded(mantissa: i64, fraction: usize, kept: usize) -> Option<i64> {
     let divisor = *POW10.get(fraction - kept)?;
     let (quotient, twice) = (mantissa / divisor, 2 * (mantissa % divisor));
     Some(quotient + i64::from(twice > divisor || (twice == divisor && quotient & 1 == 1)))

@@ -4,7 +4,13 @@
 /// Hash of a key (a vehicle, driver, trip or fleet id).
 #[inline]
 pub fn hash(key: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(key.as_bytes())
+    hash_of_bytes(key.as_bytes())
+}
+
+/// The same, of a key's bytes.
+#[inline]
+pub(crate) fn hash_of_bytes(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
 }
 
 /// A hash for a table, whose low bits choose the place there: those of all keys of one worker may be alike.

@@ -1,4 +1,4 @@
-//! Sixteen bytes at a time: where a plain text ends, how far a number goes, and its digits.
+//! Sixteen bytes at a time: where a plain text ends, how far a number goes, and its digits; and whether a key is there.
 //!
 //! On x86-64 the comparisons are SSE2, which each such processor has; elsewhere they are written out, and mean the same.
 
@@ -17,18 +17,41 @@ pub(crate) fn digits_and_points(bytes: &[u8; WIDE]) -> (u32, u32) {
     wide::digits_and_points(bytes)
 }
 
+/// Whether the bytes that `mask` has ones for are those of `expected`, which has zeros elsewhere.
+#[inline(always)]
+pub(crate) fn is(bytes: &[u8; 32], mask: &[u8; 32], expected: &[u8; 32]) -> bool {
+    wide::is(bytes, mask, expected)
+}
+
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "the intrinsics' loads take pointers")]
 mod wide {
     use std::arch::x86_64::{
-        __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
-        _mm_sub_epi8,
+        __m128i, _mm_and_si128, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128,
+        _mm_set1_epi8, _mm_sub_epi8,
     };
 
     #[inline(always)]
     fn load(bytes: &[u8; 16]) -> __m128i {
         // SAFETY: SSE2 is part of x86-64; the load takes 16 bytes from anywhere, and there are 16.
         unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn halves(bytes: &[u8; 32]) -> [__m128i; 2] {
+        let (halves, _) = bytes.as_chunks::<16>();
+        [load(&halves[0]), load(&halves[1])]
+    }
+
+    #[inline(always)]
+    pub(super) fn is(bytes: &[u8; 32], mask: &[u8; 32], expected: &[u8; 32]) -> bool {
+        let ([a, b], [mask_a, mask_b], [is_a, is_b]) = (halves(bytes), halves(mask), halves(expected));
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe {
+            let a = _mm_cmpeq_epi8(_mm_and_si128(a, mask_a), is_a);
+            let b = _mm_cmpeq_epi8(_mm_and_si128(b, mask_b), is_b);
+            _mm_movemask_epi8(_mm_and_si128(a, b)) == 0xffff
+        }
     }
 
     #[inline(always)]
@@ -68,6 +91,11 @@ mod plainly {
     }
 
     #[inline(always)]
+    pub(super) fn is(bytes: &[u8; 32], mask: &[u8; 32], expected: &[u8; 32]) -> bool {
+        (0..32).all(|i| bytes[i] & mask[i] == expected[i])
+    }
+
+    #[inline(always)]
     pub(super) fn ends(bytes: &[u8; 16]) -> u32 {
         mask(bytes, |b| matches!(b, b'"' | b'\\' | 0..0x20))
     }
@@ -90,6 +118,16 @@ pub(crate) fn number(bytes: u128, digits: u32) -> u64 {
     eight(all as u64) * 100_000_000 + eight((all >> 64) as u64)
 }
 
+/// The same of at most 8.
+#[inline(always)]
+pub(crate) fn short_number(bytes: u64, digits: u32) -> u64 {
+    if digits == 0 {
+        return 0;
+    }
+    const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
+    eight((bytes ^ ZEROS) << (8 * (8 - digits)))
+}
+
 /// The number of eight digits, the first in the lowest byte, each as its value: pairs, then fours, then all are put together.
 #[inline(always)]
 fn eight(digits: u64) -> u64 {
@@ -104,8 +142,17 @@ fn eight(digits: u64) -> u64 {
 #[inline(always)]
 #[allow(unsafe_code, reason = "checked in the line before")]
 pub(crate) fn ascii(bytes: &[u8]) -> Option<&str> {
+    const STEP: usize = 32;
+    let (steps, rest) = bytes.as_chunks::<STEP>();
+    let mut last = [0u8; STEP];
+    // Of a long text the last step, too, is read where it stands; a part of it is read twice.
+    match bytes.last_chunk() {
+        Some(end) => last = *end,
+        None => last[..rest.len()].copy_from_slice(rest),
+    }
+    let bits = steps.iter().fold(last, |bits, step| std::array::from_fn(|i| bits[i] | step[i]));
     // SAFETY: ASCII is UTF-8.
-    bytes.is_ascii().then(|| unsafe { std::str::from_utf8_unchecked(bytes) })
+    (bits.iter().fold(0, |all, bits| all | bits) < 0x80).then(|| unsafe { std::str::from_utf8_unchecked(bytes) })
 }
 
 #[cfg(test)]
@@ -123,13 +170,37 @@ mod tests {
         fn all_at_once_is_one_by_one(bytes in some()) {
             prop_assert_eq!(ends(&bytes), plainly::ends(&bytes));
             prop_assert_eq!(digits_and_points(&bytes), plainly::digits_and_points(&bytes));
+        }
+
+        #[test]
+        fn ascii_is_what_std_says(mut bytes in prop::collection::vec(0u8..128, 0..150), other in prop::option::of((any::<prop::sample::Index>(), any::<u8>()))) {
+            if let Some((place, byte)) = other.filter(|_| !bytes.is_empty()) {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
             prop_assert_eq!(ascii(&bytes), std::str::from_utf8(&bytes).ok().filter(|text| text.is_ascii()));
+        }
+
+        #[test]
+        fn what_counts_is_compared(bytes in prop::array::uniform32(0u8..3), mask in prop::array::uniform32(0u8..2), same in any::<bool>()) {
+            let mask = mask.map(|one| one * 0xff);
+            let mut expected: [u8; 32] = std::array::from_fn(|i| bytes[i] & mask[i]);
+            prop_assert!(is(&bytes, &mask, &expected));
+            if !same {
+                expected[usize::from(bytes[0]) * 15] ^= 1;
+                prop_assert!(!is(&bytes, &mask, &expected));
+            }
+            prop_assert_eq!(is(&bytes, &mask, &expected), plainly::is(&bytes, &mask, &expected));
         }
 
         #[test]
         fn digits_are_their_number(text in "[0-9]{0,16}", behind in some()) {
             let bytes: [u8; WIDE] = [text.as_bytes(), &behind[text.len()..]].concat().try_into().unwrap();
-            prop_assert_eq!(number(u128::from_le_bytes(bytes), text.len() as u32), text.parse().unwrap_or(0));
+            let value = text.parse().unwrap_or(0);
+            prop_assert_eq!(number(u128::from_le_bytes(bytes), text.len() as u32), value);
+            if text.len() <= 8 {
+                prop_assert_eq!(short_number(u128::from_le_bytes(bytes) as u64, text.len() as u32), value);
+            }
         }
     }
 }

@@ -57,34 +57,50 @@ pub fn parse_rfc3339_in(text: &str, zone: Option<&TimeZone>) -> Result<i64, Time
     parsed.filter(|t| (MIN..=MAX).contains(t)).ok_or_else(|| TimeError::Time(text.to_string()))
 }
 
-/// The day of the time that was read last, since most times are of the same: then only the time of day is read.
+/// The minute and the day of the time that was read last, since most times are of the same: then only what is below is read.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RecentDay(Cell<Option<([u8; 10], i64)>>);
+pub(crate) struct RecentTime {
+    minute: Cell<Option<([u8; 16], i64)>>,
+    day: Cell<Option<([u8; 10], i64)>>,
+}
 
-impl RecentDay {
+impl RecentTime {
     /// As [`parse_rfc3339`], of the most common form: `2026-05-01T12:00:00Z`, also with up to 6 digits of a fraction. None: it
     /// is another form, the last second of a minute that has 61, or no time.
     #[inline]
-    pub(crate) fn utc(&self, text: &str) -> Option<i64> {
-        let bytes = text.as_bytes();
-        let (date, rest) = bytes.split_first_chunk::<10>()?;
-        let (b"T", rest) = rest.split_at_checked(1)? else { return None };
-        let (clock, rest) = rest.split_first_chunk::<8>()?;
-        let within = time_of_day(clock)? * SECOND + utc_fraction(rest)?;
-        let start = match self.0.get() {
-            Some((known, start)) if known == *date => start,
-            _ => self.remember(*date)?,
+    pub(crate) fn utc(&self, text: &[u8]) -> Option<i64> {
+        let (minute, rest) = text.split_first_chunk::<16>()?;
+        let start = match self.minute.get() {
+            Some((known, start)) if known == *minute => start,
+            _ => self.remember_minute(*minute)?,
         };
-        Some(start + within)
+        let (&[colon, tens, ones], rest) = rest.split_first_chunk::<3>()?;
+        let [tens, ones] = [tens, ones].map(|digit| digit.wrapping_sub(b'0'));
+        if colon != b':' || tens > 5 || ones > 9 {
+            return None;
+        }
+        Some(start + i64::from(tens * 10 + ones) * SECOND + utc_fraction(rest)?)
     }
 
     #[cold]
-    fn remember(&self, date: [u8; 10]) -> Option<i64> {
+    fn remember_minute(&self, text: [u8; 16]) -> Option<i64> {
+        let (date, rest) = text.split_first_chunk::<10>()?;
+        let [b'T', a, b, colon, c, d] = *rest else { return None };
+        let within = time_of_day(&[a, b, colon, c, d, b':', b'0', b'0'])? * SECOND;
+        let start = match self.day.get() {
+            Some((known, start)) if known == *date => start,
+            _ => self.remember_day(*date)?,
+        };
+        self.minute.set(Some((text, start + within)));
+        Some(start + within)
+    }
+
+    fn remember_day(&self, date: [u8; 10]) -> Option<i64> {
         let midnight = [&date[..], b"T00:00:00"].concat();
         let (start, _) = read_rfc3339(&midnight)?;
         // What the calendar here does not have is left to the other way.
         let start = Some(start).filter(|t| (MIN..=MAX).contains(t))?;
-        self.0.set(Some((date, start)));
+        self.day.set(Some((date, start)));
         Some(start)
     }
 }
@@ -326,7 +342,7 @@ mod tests {
                 1..20,
             ),
         ) {
-            let recent = RecentDay::default();
+            let recent = RecentTime::default();
             for (day, within, fraction, zone, change) in texts {
                 let mut text = format_rfc3339(day * DAY + within - within % SECOND);
                 text.truncate(19);
@@ -335,7 +351,7 @@ mod tests {
                 if let Some((place, with)) = change {
                     text = text.chars().enumerate().map(|(i, c)| if i == place { with } else { c }).collect();
                 }
-                if let Some(found) = recent.utc(&text) {
+                if let Some(found) = recent.utc(text.as_bytes()) {
                     prop_assert_eq!(parse_rfc3339(&text), Ok(found), "{}", text);
                 }
             }
@@ -344,15 +360,15 @@ mod tests {
 
     #[test]
     fn the_usual_form_goes_the_short_way() {
-        let recent = RecentDay::default();
+        let recent = RecentTime::default();
         for text in
             ["2026-05-01T00:00:00Z", "2026-05-01T23:59:59.999999Z", "2024-02-29T08:00:48.269Z", "9999-12-31T12:00:00Z"]
         {
-            assert_eq!(recent.utc(text), parse_rfc3339(text).ok(), "{text}");
+            assert_eq!(recent.utc(text.as_bytes()), parse_rfc3339(text).ok(), "{text}");
         }
         for text in ["2026-02-29T00:00:00Z", "2026-05-01T24:00:00Z", "2026-05-01T00:60:00Z", "2026-13-01T00:00:00Z", ""]
         {
-            assert_eq!(recent.utc(text), None, "{text}");
+            assert_eq!(recent.utc(text.as_bytes()), None, "{text}");
         }
     }
 }

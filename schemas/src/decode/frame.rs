@@ -34,36 +34,56 @@ pub(crate) enum Kind {
     Fixed,
 }
 
+/// A value. (Two numbers of the processor, so that it need not go through memory.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) kind: Kind,
-    pub(crate) start: u32,
-    pub(crate) end: u32,
+    /// Where it ends, and in the lower half where it begins.
+    bits: u64,
 }
 
 impl Slot {
-    pub(crate) const MISSING: Slot = Slot { kind: Kind::Missing, start: 0, end: 0 };
+    pub(crate) const MISSING: Slot = Slot { kind: Kind::Missing, bits: 0 };
 
+    #[inline]
     pub(crate) fn new(kind: Kind, start: usize, end: usize) -> Self {
-        Slot { kind, start: start as u32, end: end as u32 }
+        Slot { kind, bits: (end as u64) << 32 | start as u64 & 0xffff_ffff }
     }
 
     /// A number that has been read: its bits stand where others have their span.
     #[inline]
     pub(crate) fn of_fixed(value: i64) -> Self {
-        Slot { kind: Kind::Fixed, start: value as u32, end: (value >> 32) as u32 }
+        Slot { kind: Kind::Fixed, bits: value as u64 }
     }
 
     /// What [`Slot::of_fixed`] was given.
     #[inline]
     pub(crate) fn fixed(self) -> i64 {
-        i64::from(self.end as i32) << 32 | i64::from(self.start)
+        self.bits as i64
+    }
+
+    /// Where its span in the frame's text begins.
+    #[inline]
+    pub(crate) fn start(self) -> usize {
+        self.bits as u32 as usize
+    }
+
+    /// Where it ends.
+    #[inline]
+    pub(crate) fn end(self) -> usize {
+        (self.bits >> 32) as usize
+    }
+
+    /// Bytes of its span.
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        self.end().saturating_sub(self.start())
     }
 
     /// Its span in the frame's text.
     #[inline]
     pub(crate) fn text(self, data: &str) -> &str {
-        data.get(self.start as usize..self.end as usize).unwrap_or("")
+        data.get(self.start()..self.end()).unwrap_or("")
     }
 
     /// Appends the value as compact JSON, its text as in the record.

@@ -4,6 +4,7 @@ use super::columns::{self, Leaf};
 use super::csv::{self, Column, CsvHeader};
 use super::frame::Frame;
 use super::plan::{Compiled, Plan};
+use super::quick::Reach;
 use super::trie::{Pass, Trie};
 use super::view::clip;
 use super::{Body, Flaw, Record};
@@ -71,7 +72,8 @@ impl Intake {
         if scanner.peek() != b'{' {
             return Err(no_object(text));
         }
-        let mut pass = Pass { trie: &mut self.trie, text, frame: &mut self.outer, tags };
+        let reach = Reach::new(text);
+        let mut pass = Pass { trie: &mut self.trie, text, reach: &reach, frame: &mut self.outer, tags };
         match pass.run(&mut scanner, 0).and_then(|()| scanner.finish()) {
             Ok(()) => Ok(text),
             Err(e) => Err(Flaw::new("not_json", || {

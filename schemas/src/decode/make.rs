@@ -2,13 +2,14 @@
 
 use super::Flaw;
 use super::frame::{Frame, Kind, Slot};
-use super::meta::{Candidate, texts};
+use super::meta::{Candidate, END, NONE, texts, write_key};
 use super::path::Where;
-use super::plan::Plan;
-use super::signals::Outcome;
+use super::plan::{Plain, Plan};
+use super::quick::Reach;
+use super::signals::{Outcome, SignalRule};
 use super::staging::Staging;
 use super::trie::{Pass, Trie};
-use super::view::{Raw, View};
+use super::view::{MAX_ID, Raw, View};
 use crate::json::Scanner;
 use crate::mapping::Layout;
 use crate::reading::{Head, NULL, TripPayload, TripSample};
@@ -71,8 +72,65 @@ impl Maker {
             candidate.tags = Some(text);
         }
         let head = Head { at, position: view.record.position, record_time: sent.unwrap_or(NULL), meta: 0, element };
-        staged.push(head, &candidate, &unusable);
+        write_key(&candidate, staged.keys());
+        staged.push(head, candidate.vehicle.as_bytes(), &unusable);
         Ok(())
+    }
+
+    /// The same of a whole record, the short way: ids that are plain texts or missing, a time of the most common form, no
+    /// tags and no text among the signals. False: nothing has been staged; it is to go the long way, which knows what is wrong.
+    #[inline]
+    pub(crate) fn plain_moment(&mut self, plan: &Plan, places: &Plain, view: &View<'_>, invalid: &mut i64) -> bool {
+        let before = self.staged.keys().len();
+        let staged = self.try_plain_moment(plan, places, view, invalid).is_some();
+        if !staged {
+            self.staged.keys().truncate(before);
+        }
+        staged
+    }
+
+    #[inline]
+    fn try_plain_moment(&mut self, plan: &Plan, places: &Plain, view: &View<'_>, invalid: &mut i64) -> Option<()> {
+        let (frame, data, sent) = (view.outer, view.data.as_bytes(), view.record.timestamp);
+        let (time, vehicle) = (frame.get(places.time), frame.get(places.vehicle));
+        let id = 1..=MAX_ID;
+        if time.kind != Kind::Text
+            || vehicle.kind != Kind::Text
+            || !id.contains(&vehicle.len())
+            || !frame.tags.is_empty()
+        {
+            return None;
+        }
+        let at = plan.time.of_text(data.get(time.start()..time.end())?)?;
+        if !plan.is_judged_well(at, sent) {
+            return None;
+        }
+        let staged = &mut self.staged;
+        let key = staged.keys();
+        key.put(data, vehicle.start(), vehicle.end());
+        key.push(END);
+        for place in places.others {
+            let text = frame.get(place);
+            match text.kind {
+                Kind::Text if id.contains(&text.len()) => key.put(data, text.start(), text.end()),
+                Kind::Text if text.len() > MAX_ID => return None,
+                Kind::Text | Kind::Missing | Kind::Null => key.push(NONE),
+                _ => return None,
+            }
+            key.push(END);
+        }
+        // No tags.
+        key.push(NONE);
+        key.push(END);
+        let values = staged.room(plan.width);
+        let mut unusable = Invalid::new();
+        for rule in &plan.signals {
+            read_value(rule, view, at, values, &mut unusable);
+        }
+        *invalid += unusable.len() as i64;
+        let head = Head { at, position: view.record.position, record_time: sent.unwrap_or(NULL), meta: 0, element: 0 };
+        staged.push(head, data.get(vehicle.start()..vehicle.end())?, &unusable);
+        Some(())
     }
 
     /// A trip payload. `span` is the trip's own text, from which its id is derived where it bears none; `samples`
@@ -234,11 +292,26 @@ fn read_signal<'a>(
     invalid: &mut Invalid,
 ) {
     let Some(rule) = plan.signals.get(rule) else { return };
+    // The rules are in the order of the catalogue, and so are the texts.
+    if let Some(text) = read_value(rule, view, at, values, invalid) {
+        texts.push((rule.signal, text));
+    }
+}
+
+/// Reads a signal's number into its place, or says its text.
+#[inline]
+fn read_value<'a>(
+    rule: &'a SignalRule,
+    view: &View<'a>,
+    at: i64,
+    values: &mut [i64],
+    invalid: &mut Invalid,
+) -> Option<Cow<'a, str>> {
     let outcome = match &rule.place {
         // Nearly all values are numbers of JSON; they need no detour.
         Where::Slot(slot) => match view.slot(*slot) {
             found if found.kind == Kind::Fixed => rule.judged(Ok(found.fixed())),
-            Slot { kind: Kind::Missing | Kind::Null, .. } => return,
+            Slot { kind: Kind::Missing | Kind::Null, .. } => return None,
             found if found.kind == Kind::Number && rule.is_number() => rule.json_number(view.data, found, at),
             found => rule.read(view.raw_slot(found), at),
         },
@@ -252,9 +325,9 @@ fn read_signal<'a>(
                 *value = v;
             }
         }
-        // The rules are in the order of the catalogue, and so are the texts.
-        Outcome::Text(text) => texts.push((rule.signal, text)),
+        Outcome::Text(text) => return Some(text),
     }
+    None
 }
 
 /// Writes the fields that nothing maps, and `extra`, as one JSON object with its keys in byte order; of equal keys
@@ -357,7 +430,7 @@ pub(crate) fn elements(
         other => return Err(Flaw::new("bad_element", || format!("{name}: {} is no array", other.show()))),
     }
     let broken = |e: crate::json::JsonError| Flaw::new("not_json", || e.to_string());
-    let mut scanner = Scanner::at(view.data, found.start as usize);
+    let mut scanner = Scanner::at(view.data, found.start());
     let mut out = Vec::new();
     let mut more = scanner.open(b'[', b']').map_err(broken)?;
     while more {
@@ -387,14 +460,14 @@ pub(crate) fn scan_element(
     name: &str,
     index: usize,
 ) -> Result<(), Flaw> {
-    let mut scanner = Scanner::at(data, span.start as usize);
+    let mut scanner = Scanner::at(data, span.start());
     frame.reset();
     // Not by its first byte: the span of a text begins behind the quote.
     if span.kind != Kind::Object {
         let shown = super::view::clip(span.text(data));
         return Err(Flaw::new("bad_element", || format!("{name}[{index}]: {shown} is no object")));
     }
-    Pass { trie, text: data, frame, tags }
+    Pass { trie, text: data, reach: &Reach::new(data), frame, tags }
         .run(&mut scanner, 1)
         .map_err(|e| Flaw::new("not_json", || format!("{name}[{index}]: {e}")))
 }

@@ -7,6 +7,7 @@
 //!  resolve  …later still: compare, share or make anew
 //! ```
 
+use super::staging::Keys;
 use crate::prefetch::{prefetch, prefetch_count};
 use crate::reading::{Meta, Noted};
 use smallvec::SmallVec;
@@ -111,8 +112,8 @@ impl MetaCache {
 
     /// A vehicle's hash; asks for the memory in which its place is to be looked up.
     #[inline]
-    pub(crate) fn stage(&self, vehicle: &str) -> u64 {
-        let hash = crate::key::hash(vehicle);
+    pub(crate) fn stage(&self, vehicle: &[u8]) -> u64 {
+        let hash = crate::key::hash_of_bytes(vehicle);
         self.index.ask(hash);
         hash
     }
@@ -173,24 +174,25 @@ impl Held {
 }
 
 /// Ends a text, and stands for none: neither is in UTF-8.
-const END: u8 = 0xff;
-const NONE: u8 = 0xfe;
+pub(crate) const END: u8 = 0xff;
+pub(crate) const NONE: u8 = 0xfe;
 
-/// Appends what is equal for equal circumstances, and for no others.
+/// Appends what is equal for equal circumstances, and for no others: the vehicle, the five texts that may be missing, and those
+/// of signals.
 #[inline]
-pub(crate) fn write_key(c: &Candidate<'_>, key: &mut Vec<u8>) {
-    key.extend_from_slice(c.vehicle.as_bytes());
+pub(crate) fn write_key(c: &Candidate<'_>, key: &mut Keys) {
+    key.put(c.vehicle.as_bytes(), 0, c.vehicle.len());
     key.push(END);
     for text in [c.driver.as_deref(), c.trip.as_deref(), c.fleet.as_deref(), c.quality.as_deref(), c.tags] {
         match text {
-            Some(text) => key.extend_from_slice(text.as_bytes()),
+            Some(text) => key.put(text.as_bytes(), 0, text.len()),
             None => key.push(NONE),
         }
         key.push(END);
     }
     for (signal, text) in &c.texts {
-        key.extend_from_slice(&signal.to_le_bytes());
-        key.extend_from_slice(text.as_bytes());
+        key.put(&signal.to_le_bytes(), 0, 2);
+        key.put(text.as_bytes(), 0, text.len());
         key.push(END);
     }
 }
@@ -274,12 +276,12 @@ mod tests {
             let mut cache = MetaCache::default();
             let mut last = std::collections::BTreeMap::<String, (Plain, Arc<Meta>)>::new();
             for some in all.chunks(ahead) {
-                let hashes: Vec<u64> = some.iter().map(|p| cache.stage(&p.0)).collect();
+                let hashes: Vec<u64> = some.iter().map(|p| cache.stage(p.0.as_bytes())).collect();
                 let staged: Vec<(u64, Option<u32>)> = hashes.iter().map(|hash| (*hash, cache.place(*hash))).collect();
                 for (p, (hash, place)) in some.iter().zip(staged) {
-                    let mut key = Vec::new();
+                    let mut key = Keys::default();
                     write_key(&candidate(p), &mut key);
-                    let found = cache.resolve(hash, place, &key).meta.clone();
+                    let found = cache.resolve(hash, place, key.range(0, key.len())).meta.clone();
                     prop_assert_eq!(&*found, &meta(p));
                     if let Some((before, held)) = last.get(&p.0) {
                         prop_assert_eq!(before == p, Arc::ptr_eq(held, &found));
@@ -310,10 +312,10 @@ mod tests {
             for turn in turns {
                 let vehicle = ["a", "b", "c"][turn].to_string();
                 let p: Plain = (vehicle, Vec::new(), [const { None }; 4], None);
-                let mut key = Vec::new();
+                let mut key = Keys::default();
                 write_key(&candidate(&p), &mut key);
                 let place = cache.place(7);
-                prop_assert_eq!(&*cache.resolve(7, place, &key).meta, &meta(&p));
+                prop_assert_eq!(&*cache.resolve(7, place, key.range(0, key.len())).meta, &meta(&p));
             }
         }
     }

@@ -175,7 +175,9 @@ impl Decoder {
                 counts.decoded += 1;
                 counts.readings += tally.readings;
                 counts.invalid_values += tally.invalid;
-                self.trips.drain(..).for_each(|trip| out.trip(trip));
+                if !self.trips.is_empty() {
+                    self.trips.drain(..).for_each(|trip| out.trip(trip));
+                }
                 if self.maker.staged.len() >= staging::AHEAD {
                     self.flush(out);
                 }
@@ -234,7 +236,11 @@ impl Decoder {
                 let Decoder { plan, intake, maker, .. } = self;
                 let data = own.unwrap_or(&intake.scratch);
                 let view = View { record, data, outer: &intake.outer, inner: None };
-                maker.moment(plan, &view, 0, &mut tally.invalid)?;
+                let plain =
+                    plan.plain.is_some_and(|places| maker.plain_moment(plan, &places, &view, &mut tally.invalid));
+                if !plain {
+                    maker.moment(plan, &view, 0, &mut tally.invalid)?;
+                }
                 tally.readings = 1;
             }
             (None, Layout::Trip) => self.trip(record, own, None, &mut tally)?,

@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) quality: Where,
     pub(crate) time: TimeRule,
     pub(crate) record_time: Option<TimeRule>,
+    /// Where the short way goes ([`super::make::Maker::plain_moment`]), if the mapping allows it.
+    pub(crate) plain: Option<Plain>,
     /// In the layout `trip` their places are slots of a sample.
     pub(crate) signals: Vec<SignalRule>,
     /// Layout `long`: where the sensor's name and its value stand, and the rules by name.
@@ -51,6 +53,30 @@ pub(crate) struct Plan {
     pub(crate) replay_at: i64,
     /// What becomes of a column of this name: its slot, or whether it is ignored.
     pub(crate) columns: BTreeMap<String, (Option<u16>, bool)>,
+}
+
+/// The slots of what each reading of a plain mapping has: all of it stands in the record itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain {
+    pub(crate) time: u16,
+    pub(crate) vehicle: u16,
+    /// Driver, trip, fleet, quality.
+    pub(crate) others: [u16; 4],
+}
+
+impl Plain {
+    fn of(plan: &Plan) -> Option<Self> {
+        let slot = |place: &Where| match place {
+            Where::Slot(slot) => Some(*slot),
+            _ => None,
+        };
+        let whole = plan.layout == Layout::Wide && plan.each.is_none() && plan.record_time.is_none();
+        if !whole || plan.signals.iter().any(SignalRule::is_text) {
+            return None;
+        }
+        let others = [slot(&plan.driver)?, slot(&plan.trip)?, slot(&plan.fleet)?, slot(&plan.quality)?];
+        Some(Plain { time: slot(&plan.time.place)?, vehicle: slot(&plan.vehicle.place)?, others })
+    }
 }
 
 /// Paths on their way to slots.
@@ -178,7 +204,7 @@ pub(crate) fn compile(ctx: &SourceContext, catalogue: &Catalogue) -> Result<Comp
     sample.ignore(&mapping.ignore, &at("ignore"))?;
     let limits = Limits::new(ctx)?;
     let interval = mapping.sample_interval.as_deref().unwrap_or("1s");
-    let plan = Plan {
+    let mut plan = Plan {
         layout: mapping.layout,
         width: catalogue.width(),
         tags: mapping.tags.unwrap_or(true),
@@ -190,6 +216,7 @@ pub(crate) fn compile(ctx: &SourceContext, catalogue: &Catalogue) -> Result<Comp
         quality,
         time,
         record_time,
+        plain: None,
         sensors: by_sensor(mapping, catalogue, &signals),
         signals,
         sensor,
@@ -206,6 +233,7 @@ pub(crate) fn compile(ctx: &SourceContext, catalogue: &Catalogue) -> Result<Comp
         replay_at: ctx.replay_at.unwrap_or(0),
         columns: outer.columns,
     };
+    plan.plain = Plain::of(&plan);
     let finish = |p: Trie, slots: &BTreeMap<String, u16>| (p.finish(), slots.len());
     Ok(Compiled { plan, records: finish(outer.trie, &outer.slots), samples: finish(sample.trie, &sample.slots) })
 }
@@ -298,9 +326,19 @@ impl Limits {
 }
 
 impl Plan {
+    /// Whether [`Plan::judge`] finds nothing.
+    #[inline]
+    pub(crate) fn is_judged_well(&self, at: i64, sent: Option<i64>) -> bool {
+        let ahead = sent.is_some_and(|sent| at.saturating_sub(sent) > self.future_tolerance);
+        (self.not_before..self.not_after).contains(&at) && !ahead
+    }
+
     /// Judges a time that was read from the data; `sent` is when the record was sent, where that is known.
     #[inline]
     pub(crate) fn judge(&self, at: i64, sent: Option<i64>, name: &str) -> Result<(), Flaw> {
+        if self.is_judged_well(at, sent) {
+            return Ok(());
+        }
         if at < self.not_before || at >= self.not_after {
             return Err(Flaw::new("time_implausible", || {
                 let (side, limit, field) = if at < self.not_before {
@@ -312,12 +350,10 @@ impl Plan {
                 format!("{name}: {at} is {side} {limit} (limits.{field})")
             }));
         }
-        match sent {
-            Some(sent) if at.saturating_sub(sent) > self.future_tolerance => Err(Flaw::new("time_in_future", || {
-                let (at, sent) = (time::format_rfc3339(at), time::format_rfc3339(sent));
-                format!("{name}: {at} is beyond limits.future_tolerance after the record was sent, {sent}")
-            })),
-            _ => Ok(()),
-        }
+        Err(Flaw::new("time_in_future", || {
+            let at = time::format_rfc3339(at);
+            let sent = sent.map_or_else(String::new, time::format_rfc3339);
+            format!("{name}: {at} is beyond limits.future_tolerance after the record was sent, {sent}")
+        }))
     }
 }

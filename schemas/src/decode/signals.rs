@@ -90,6 +90,10 @@ impl SignalRule {
         }
     }
 
+    pub(crate) fn is_text(&self) -> bool {
+        self.kind == SignalType::Text
+    }
+
     #[inline]
     pub(crate) fn is_number(&self) -> bool {
         self.kind == SignalType::Number
@@ -101,7 +105,7 @@ impl SignalRule {
         if !self.is_plain() {
             return self.converted(slot.text(data), at);
         }
-        let (start, end) = (slot.start as usize, slot.end as usize);
+        let (start, end) = (slot.start(), slot.end());
         self.judged(fixed::parse_decimal_in(data.as_bytes(), start, end, self.decimals))
     }
 

@@ -5,7 +5,7 @@ use super::view::{Raw, View};
 use super::{Flaw, MappingError};
 use crate::fixed::{Decimal, NumberError};
 use crate::mapping::TimeFormat;
-use crate::time::{self, RecentDay, Strptime};
+use crate::time::{self, RecentTime, Strptime};
 use jiff::tz::TimeZone;
 
 #[derive(Clone, Debug)]
@@ -29,13 +29,13 @@ pub(crate) struct TimeRule {
     pub(crate) name: String,
     format: Format,
     zone: Option<TimeZone>,
-    day: RecentDay,
+    recent: RecentTime,
 }
 
 impl TimeRule {
     /// A time whose format is recognised.
     pub(crate) fn auto(place: Where, name: &str) -> Self {
-        TimeRule { place, name: name.to_string(), format: Format::Auto, zone: None, day: RecentDay::default() }
+        TimeRule { place, name: name.to_string(), format: Format::Auto, zone: None, recent: RecentTime::default() }
     }
 
     /// # Errors
@@ -66,7 +66,7 @@ impl TimeRule {
             }
             _ => return Err(wrong("base", "base and step go together: time = base + step × column".into())),
         };
-        Ok(TimeRule { place, name: config.field.clone(), format, zone, day: RecentDay::default() })
+        Ok(TimeRule { place, name: config.field.clone(), format, zone, recent: RecentTime::default() })
     }
 
     /// Whether the time comes out of the record itself, and not from Kafka or the configuration.
@@ -101,6 +101,12 @@ impl TimeRule {
             })),
             None => Err(Flaw::new("bad_time", || format!("{}: {} is not {}", self.name, raw.show(), self.expected()))),
         }
+    }
+
+    /// The time of a plain text of the most common form. None: take the long way.
+    #[inline]
+    pub(crate) fn of_text(&self, text: &[u8]) -> Option<i64> {
+        matches!(self.format, Format::Auto | Format::Rfc3339).then(|| self.recent.utc(text))?
     }
 
     fn expected(&self) -> String {
@@ -148,7 +154,7 @@ impl TimeRule {
 
     #[inline]
     fn rfc3339(&self, text: &str) -> Option<i64> {
-        self.day.utc(text).or_else(|| time::parse_rfc3339_in(text, self.zone.as_ref()).ok())
+        self.recent.utc(text.as_bytes()).or_else(|| time::parse_rfc3339_in(text, self.zone.as_ref()).ok())
     }
 
     #[inline]

@@ -5,7 +5,7 @@
 
 use super::frame::{Frame, Kind as Frames, Slot};
 use super::path::{self, Step};
-use super::quick;
+use super::quick::{self, Reach, Spaces};
 use crate::json::{self, JsonError, Kind, Scanner, Token};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -23,13 +23,6 @@ struct Edge {
     decimals: Option<u32>,
     child: Option<u16>,
     ignore: bool,
-}
-
-impl Edge {
-    /// Nothing maps it.
-    fn is_stray(&self) -> bool {
-        self.slot.is_none() && self.child.is_none() && !self.ignore
-    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,6 +53,37 @@ impl Node {
         self.follow.push(next + 1);
         self.keys.insert(key.into(), next);
         next
+    }
+
+    /// [`Pass::quickly`], from `at` on behind the edge `before`.
+    #[inline(never)]
+    fn quickly(&self, reach: &Reach<'_>, slots: &mut [Slot], tags: bool, at: &mut usize, before: &mut usize) -> bool {
+        let edges = self.edges.as_slice();
+        let next = |place: usize| Some(*self.follow.get(place)? as usize);
+        let Some((spaces, mut here)) =
+            next(*before).and_then(|guess| edges.get(guess)).and_then(|edge| Spaces::seen(reach, *at, &edge.token))
+        else {
+            return false;
+        };
+        let (mut place, mut done) = (*before, false);
+        while !done {
+            let Some(guess) = next(place) else { break };
+            let Some(edge) = edges.get(guess) else { break };
+            let Some(value) = quick::member(reach, here, spaces, &edge.token, edge.decimals) else { break };
+            match edge.slot {
+                _ if edge.child.is_some() => break,
+                Some(slot) => {
+                    if let Some(place) = slots.get_mut(slot as usize) {
+                        *place = value.slot;
+                    }
+                }
+                None if tags && !edge.ignore => break,
+                None => {}
+            }
+            (here, place, done) = (value.next, guess + 1, value.last);
+        }
+        (*at, *before) = (here, place);
+        done
     }
 
     /// An edge for a key that nothing maps: it is found as quickly then, and leads nowhere.
@@ -157,6 +181,7 @@ impl Trie {
 pub(crate) struct Pass<'a, 't> {
     pub(crate) trie: &'t mut Trie,
     pub(crate) text: &'a str,
+    pub(crate) reach: &'t Reach<'a>,
     pub(crate) frame: &'t mut Frame,
     pub(crate) tags: bool,
 }
@@ -200,33 +225,15 @@ impl<'a> Pass<'a, '_> {
         Ok(())
     }
 
-    /// Reads members as long as each has the key that last came at its place, a plain value, and no white space. True: the
-    /// object is done; false: the scanner stands at a member that is to be read in the other way.
+    /// Reads members as long as each has the key that last came at its place, and a plain value. True: the object is done;
+    /// false: the scanner stands at a member that is to be read in the other way.
     #[inline]
     fn quickly(&mut self, s: &mut Scanner<'_>, node: u16, before: &mut usize) -> bool {
         let Some(node) = self.trie.nodes.get(node as usize) else { return false };
-        let bytes = self.text.as_bytes();
         let mut at = s.position();
-        loop {
-            let guess = node.follow.get(*before).map_or(usize::MAX, |guess| *guess as usize);
-            let Some(edge) = node.edges.get(guess) else { return false };
-            let Some(from) = edge.token.behind(bytes, at) else { return false };
-            let fixed = edge.decimals.and_then(|decimals| quick::fixed(bytes, from, decimals));
-            let Some(value) = fixed.or_else(|| quick::value(bytes, from)) else { return false };
-            let follows = bytes.get(value.next);
-            if !matches!(follows, Some(b',' | b'}')) || edge.child.is_some() || (self.tags && edge.is_stray()) {
-                return false;
-            }
-            if let Some(slot) = edge.slot {
-                self.frame.set(slot, value.slot);
-            }
-            *before = guess + 1;
-            at = value.next + 1;
-            s.jump(at);
-            if follows == Some(&b'}') {
-                return true;
-            }
-        }
+        let done = node.quickly(self.reach, &mut self.frame.slots, self.tags, &mut at, before);
+        s.jump(at);
+        done
     }
 
     fn array(&mut self, s: &mut Scanner<'_>, node: u16, depth: u32) -> Result<(), JsonError> {
