@@ -107,7 +107,7 @@ impl ReadingBatch {
     /// With room for `readings`.
     pub fn with_capacity(origin: Arc<Origin>, width: usize, readings: usize) -> Self {
         let (heads, values) = (Vec::with_capacity(readings), Vec::with_capacity(readings * width));
-        let (metas, hashes) = (Vec::new(), Vec::new());
+        let (metas, hashes) = (Vec::with_capacity(readings), Vec::with_capacity(readings));
         Self { origin, width, metas, hashes, heads, values, invalid: Vec::new() }
     }
 
@@ -140,18 +140,19 @@ impl ReadingBatch {
     /// The same; all readings with the same circumstances share an entry. `serial`: of this filling, not 0; of all batches
     /// that are filled with it the readings of one vehicle go to one.
     #[inline]
-    pub fn push_interned(&mut self, mut head: Head, interned: Interned<'_>, serial: u64, values: &[i64]) {
+    pub fn push_interned(&mut self, head: Head, interned: Interned<'_>, serial: u64, values: &[i64]) {
         debug_assert_eq!(values.len(), self.width);
-        let (when, place) = interned.noted.0.get();
-        head.meta = place;
-        if when != serial {
-            head.meta = self.metas.len() as u32;
-            self.metas.push(interned.meta.clone());
-            self.hashes.push(interned.hash);
-            interned.noted.0.set((serial, head.meta));
-        }
+        let row = self.heads.len();
         self.heads.push(head);
         self.values.extend_from_slice(values);
+        let (when, mut place) = interned.noted.0.get();
+        if when != serial {
+            place = self.metas.len() as u32;
+            self.metas.push(interned.meta.clone());
+            self.hashes.push(interned.hash);
+            interned.noted.0.set((serial, place));
+        }
+        self.heads[row].meta = place;
     }
 
     /// Says which values of the reading pushed last were made null.

@@ -57,7 +57,11 @@ impl Intake {
         self.outer.reset();
         match record.body {
             Body::Tombstone => Err(Flaw::new("tombstone", || "the record has no value".into())),
-            Body::Json(bytes) => self.json(text(plan, bytes)?, tags).map(Some),
+            Body::Json(bytes) => {
+                let text = text(plan, bytes)?;
+                self.json(text, tags)?;
+                Ok(Some(text))
+            }
             Body::Csv { header, line } => self.line(plan, header, text(plan, line)?, tags),
             Body::Columns { batch, row } => {
                 self.row(plan, batch, row, tags);
@@ -67,7 +71,7 @@ impl Intake {
     }
 
     #[inline]
-    fn json<'a>(&mut self, text: &'a str, tags: bool) -> Result<&'a str, Flaw> {
+    fn json(&mut self, text: &str, tags: bool) -> Result<(), Flaw> {
         let mut scanner = Scanner::new(text);
         if scanner.peek() != b'{' {
             return Err(no_object(text));
@@ -75,7 +79,7 @@ impl Intake {
         let reach = Reach::new(text);
         let mut pass = Pass { trie: &mut self.trie, text, reach: &reach, frame: &mut self.outer, tags };
         match pass.run(&mut scanner, 0).and_then(|()| scanner.finish()) {
-            Ok(()) => Ok(text),
+            Ok(()) => Ok(()),
             Err(e) => Err(Flaw::new("not_json", || {
                 let near = text.get(e.offset..).map(clip).unwrap_or("");
                 format!("{e}, near {near:?}")
@@ -117,15 +121,20 @@ fn bind(plan: &Plan, name: String) -> Column {
     Column { name, slot, ignore }
 }
 
-#[inline]
+#[inline(always)]
 fn text<'a>(plan: &Plan, bytes: &'a [u8]) -> Result<&'a str, Flaw> {
+    match scan::ascii(bytes) {
+        Some(text) if bytes.len() <= plan.max_record => Ok(text),
+        _ => unusual_text(plan, bytes),
+    }
+}
+
+#[inline(never)]
+fn unusual_text<'a>(plan: &Plan, bytes: &'a [u8]) -> Result<&'a str, Flaw> {
     if bytes.len() > plan.max_record {
         return Err(Flaw::new("too_large", || {
             format!("{} bytes are more than the {} of limits.max_record", bytes.len(), plan.max_record)
         }));
-    }
-    if let Some(text) = scan::ascii(bytes) {
-        return Ok(text);
     }
     std::str::from_utf8(bytes).map_err(|e| {
         let at = e.valid_up_to();
@@ -150,13 +159,14 @@ fn no_object(text: &str) -> Flaw {
 
 /// The rejection of a record, with its raw bytes (of a row of a columnar file: as JSON).
 #[cold]
-pub(crate) fn rejected(record: &Record<'_>, flaw: Flaw) -> Reject {
+pub(crate) fn rejected(record: &Record<'_>, Flaw(flaw): Flaw) -> Reject {
+    let (reason, detail) = *flaw;
     Reject {
         origin: record.origin.clone(),
         position: record.position,
         record_time: record.timestamp.unwrap_or(NULL),
-        reason: flaw.reason.into(),
-        detail: flaw.detail,
+        reason: reason.into(),
+        detail,
         payload: match record.body {
             Body::Tombstone => None,
             Body::Json(bytes) | Body::Csv { line: bytes, .. } => Some(bytes.to_vec()),

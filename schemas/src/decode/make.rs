@@ -387,7 +387,7 @@ impl Samples<'_> {
                 }
             }
             let own = View { record: view.record, data: view.data, outer: self.frame, inner: None };
-            let named = |flaw: Flaw| Flaw { detail: format!("{name}[{i}].{}", flaw.detail), ..flaw };
+            let named = |flaw: Flaw| flaw.within(&format!("{name}[{i}]."));
             let at = match plan.sample_time.read(&own).map_err(named)? {
                 Some(at) => {
                     if plan.sample_time.is_read() {

@@ -115,17 +115,21 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Why a record is rejected.
+/// Why a record is rejected. (Boxed, so that a good record's way does not carry room for it.)
 #[derive(Debug)]
-pub(crate) struct Flaw {
-    reason: &'static str,
-    detail: String,
-}
+pub(crate) struct Flaw(Box<(&'static str, String)>);
 
 impl Flaw {
     #[cold]
     fn new(reason: &'static str, detail: impl FnOnce() -> String) -> Self {
-        Self { reason, detail: detail() }
+        Self(Box::new((reason, detail())))
+    }
+
+    /// The same with this before its detail.
+    #[cold]
+    fn within(mut self, place: &str) -> Self {
+        self.0.1.insert_str(0, place);
+        self
     }
 }
 
@@ -170,8 +174,9 @@ impl Decoder {
     pub fn decode_ahead(&mut self, record: &Record<'_>, counts: &mut IntakeCounts, out: &mut impl Accept) {
         counts.records += 1;
         let before = self.maker.staged.len();
-        match self.attempt(record) {
-            Ok(tally) => {
+        let mut tally = Tally::default();
+        match self.attempt(record, &mut tally) {
+            Ok(()) => {
                 counts.decoded += 1;
                 counts.readings += tally.readings;
                 counts.invalid_values += tally.invalid;
@@ -226,11 +231,10 @@ impl Decoder {
         self.unmapped.iter().flatten().map(|(name, n)| (name.as_str(), *n))
     }
 
-    #[inline]
-    fn attempt(&mut self, record: &Record<'_>) -> Result<Tally, Flaw> {
+    #[inline(always)]
+    fn attempt(&mut self, record: &Record<'_>, tally: &mut Tally) -> Result<(), Flaw> {
         let tags = self.plan.tags || self.unmapped.is_some();
         let own = self.intake.load(&self.plan, record, tags)?;
-        let mut tally = Tally::default();
         match (&self.plan.each, self.plan.layout) {
             (None, Layout::Wide | Layout::Long) => {
                 let Decoder { plan, intake, maker, .. } = self;
@@ -243,13 +247,13 @@ impl Decoder {
                 }
                 tally.readings = 1;
             }
-            (None, Layout::Trip) => self.trip(record, own, None, &mut tally)?,
-            (Some(_), _) => self.elements(record, own, &mut tally)?,
+            (None, Layout::Trip) => self.trip(record, own, None, tally)?,
+            (Some(_), _) => self.elements(record, own, tally)?,
         }
         if let Some(counts) = &mut self.unmapped {
             count(counts, &self.intake.outer);
         }
-        Ok(tally)
+        Ok(())
     }
 
     /// Each element of an expanded record.
@@ -261,7 +265,7 @@ impl Decoder {
             make::elements(&self.plan, &view, slot, &name, "no_elements")?
         };
         for (i, span) in spans.into_iter().enumerate() {
-            let named = |flaw: Flaw| Flaw { detail: format!("{name}[{i}]: {}", flaw.detail), ..flaw };
+            let named = |flaw: Flaw| flaw.within(&format!("{name}[{i}]: "));
             let tags = self.plan.tags || self.unmapped.is_some();
             let Decoder { plan, intake, maker, .. } = self;
             let data = own.unwrap_or(&intake.scratch);

@@ -15,7 +15,6 @@ struct Entry {
     head: Head,
     /// Of its vehicle.
     hash: u64,
-    place: Option<u32>,
     key: u32,
     invalid: u32,
 }
@@ -24,6 +23,8 @@ struct Entry {
 pub(crate) struct Staging {
     metas: MetaCache,
     entries: Vec<Entry>,
+    /// Of each entry, where its vehicle is known to stand.
+    places: Vec<Option<u32>>,
     values: Vec<i64>,
     keys: Keys,
     invalid: Vec<u16>,
@@ -116,12 +117,12 @@ impl Staging {
     }
 
     /// Stages the reading whose values and key ([`super::meta::write_key`]) were written last.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, head: Head, vehicle: &[u8], invalid: &[u16]) {
         let hash = self.metas.stage(vehicle);
         self.invalid.extend_from_slice(invalid);
         let (key, invalid) = (self.keys.len() as u32, self.invalid.len() as u32);
-        self.entries.push(Entry { head, hash, place: None, key, invalid });
+        self.entries.push(Entry { head, hash, key, invalid });
     }
 
     /// Takes back all but the first `len`.
@@ -135,12 +136,13 @@ impl Staging {
     /// Lets all go on, in their order.
     #[inline]
     pub(crate) fn flush(&mut self, width: usize, out: &mut impl Accept) {
-        let Staging { metas, entries, values, keys, invalid } = self;
-        entries.iter_mut().for_each(|entry| entry.place = metas.place(entry.hash));
-        entries.iter().for_each(|entry| metas.ask(entry.place));
+        let Staging { metas, entries, places, values, keys, invalid } = self;
+        places.clear();
+        places.extend(entries.iter().map(|entry| metas.place(entry.hash)));
+        places.iter().for_each(|place| metas.ask(*place));
         let (mut key, mut unusable) = (0, 0);
-        for (i, entry) in entries.iter().enumerate() {
-            let held = metas.resolve(entry.hash, entry.place, keys.range(key, entry.key as usize));
+        for (i, (entry, place)) in entries.iter().zip(places.iter()).enumerate() {
+            let held = metas.resolve(entry.hash, *place, keys.range(key, entry.key as usize));
             let interned = Interned { meta: &held.meta, hash: entry.hash, noted: &held.noted };
             let signals = &invalid[unusable..entry.invalid as usize];
             out.reading(entry.head, interned, &values[i * width..(i + 1) * width], signals);
